@@ -1,0 +1,112 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"time"
+
+	"crypto/sha256"
+	"encoding/hex"
+)
+
+// An Endpoint is the record of one attachment: who is attached where. Faces
+// write it before they act and erase it after they have undone.
+type Endpoint struct {
+	Driver    string         `json:"driver"`            // "bridge"
+	Face      string         `json:"face"`              // "cni" or "cnm"
+	Network   string         `json:"network"`           // NetworkConfig.ID
+	ID        string         `json:"id"`                // EndpointSpec.ID
+	Container string         `json:"container"`         // CNI_CONTAINERID, or empty for Docker
+	Name      string         `json:"name,omitempty"`    // what people call the container, if the engine told
+	IfName    string         `json:"ifname,omitempty"`  // link inside the sandbox
+	Sandbox   string         `json:"sandbox,omitempty"` // path of its namespace
+	NetnsIno  uint64         `json:"netnsIno,omitempty"`
+	BootID    string         `json:"bootID"`
+	Link      string         `json:"link,omitempty"` // host end
+	MAC       string         `json:"mac,omitempty"`
+	Addrs     []netip.Prefix `json:"addrs,omitempty"`
+	// Options are those of the network, so that gc can call the driver
+	// without the engine's configuration.
+	Options map[string]string `json:"options,omitempty"`
+	// EndpointOptions are those of the endpoint.
+	EndpointOptions map[string]string `json:"endpointOptions,omitempty"`
+	// IPAM is the delegated plugin's type; empty: addresses are in our own store.
+	IPAM    string    `json:"ipam,omitempty"`
+	Created time.Time `json:"created"`
+	// Ready is set when the attachment was completed.
+	Ready bool `json:"ready"`
+}
+
+// Endpoints is the store of endpoint records of all drivers and faces on this host.
+type Endpoints struct{ store Store }
+
+// OpenEndpoints returns the records below [Run].
+func OpenEndpoints() Endpoints { return Endpoints{Run("endpoints")} }
+
+func short(s string) string {
+	d := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(d[:10])
+}
+
+func endpointName(driver, network, id string) string {
+	return driver + "-" + short(network) + "/" + short(id)
+}
+
+// Put writes the record.
+func (e Endpoints) Put(ctx context.Context, r Endpoint) error {
+	return e.store.Put(ctx, endpointName(r.Driver, r.Network, r.ID), r)
+}
+
+// Get reads the record; the error wraps fs.ErrNotExist if there is none.
+func (e Endpoints) Get(ctx context.Context, driver, network, id string) (Endpoint, error) {
+	var r Endpoint
+	err := e.store.Get(ctx, endpointName(driver, network, id), &r)
+	return r, err
+}
+
+// Delete erases the record. It succeeds if there is none.
+func (e Endpoints) Delete(ctx context.Context, driver, network, id string) error {
+	return e.store.Delete(ctx, endpointName(driver, network, id))
+}
+
+// OfNetwork returns the records of one network. Damaged ones are set aside and
+// come as errors, joined, beside the good ones.
+func (e Endpoints) OfNetwork(ctx context.Context, driver, network string) ([]Endpoint, error) {
+	return e.in(ctx, driver+"-"+short(network))
+}
+
+// All returns the records of all networks, errors as in OfNetwork.
+func (e Endpoints) All(ctx context.Context) ([]Endpoint, error) {
+	dirs, err := e.store.Dirs(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	var all []Endpoint
+	var errs []error
+	for _, d := range dirs {
+		rs, err := e.in(ctx, d)
+		all, errs = append(all, rs...), append(errs, err)
+	}
+	return all, errors.Join(errs...)
+}
+
+func (e Endpoints) in(ctx context.Context, dir string) ([]Endpoint, error) {
+	names, err := e.store.List(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	var rs []Endpoint
+	var errs []error
+	for _, name := range names {
+		var r Endpoint
+		switch err := e.store.Get(ctx, name, &r); {
+		case err == nil:
+			rs = append(rs, r)
+		case !errors.Is(err, fs.ErrNotExist): // ended meanwhile
+			errs = append(errs, err)
+		}
+	}
+	return rs, errors.Join(errs...)
+}
