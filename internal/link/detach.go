@@ -1,0 +1,175 @@
+package link
+
+import (
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// deleteDetached removes the link with that index and returns as soon as the
+// kernel has announced that it is gone, while a child process sits out the rest
+// of the system call.
+//
+// The announcement (RTM_DELLINK) comes after the device and its peer have been
+// taken off all lists, and before rtnl_unlock starts to wait for the grace
+// period (netdev_run_todo in net/core/dev.c): from then on nobody can find,
+// use or be in the way of the name. A thread would not do instead of a process:
+// whoever waits for this process would wait for its threads.
+func (h *Handle) deleteDetached(index int) error {
+	var watch, send int = -1, -1
+	err := h.inside(func() (err error) {
+		if watch, err = linkSocket(unix.RTMGRP_LINK); err == nil {
+			send, err = linkSocket(0)
+		}
+		return err
+	})
+	defer closeAll(&watch, &send)
+	if err != nil {
+		return err
+	}
+	var alive [2]int // the child holds the writing end: end of file is its end
+	if err := unix.Pipe2(alive[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	defer closeAll(&alive[0], &alive[1])
+	request := deleteMessage(index).finish(1)
+	pid, err := forkWrite(send, alive[1], request)
+	if err != nil {
+		return fmt.Errorf("start child: %w", err)
+	}
+	closeAll(&alive[1])
+	gone, err := waitGone(watch, alive[0], index)
+	if err != nil || gone {
+		return err
+	}
+	// The child ended and nothing was announced: the kernel refused, or the
+	// link was gone before. Ask again, this time for the answer.
+	var status unix.WaitStatus
+	_, _ = unix.Wait4(pid, &status, 0, nil)
+	err = h.conn.do(deleteMessage(index))
+	if err == nil || isNoDevice(err) {
+		return nil
+	}
+	return err
+}
+
+// waitGone waits for the announcement, or for the child's end: then it is false.
+func waitGone(watch, alive, index int) (bool, error) {
+	buf := make([]byte, 64<<10)
+	for {
+		fds := []unix.PollFd{{Fd: int32(watch), Events: unix.POLLIN}, {Fd: int32(alive), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err != nil {
+			if err == unix.EINTR {
+				continue
+			}
+			return false, fmt.Errorf("wait for the end of a link: %w", err)
+		}
+		if fds[0].Revents != 0 {
+			n, _, err := unix.Recvfrom(watch, buf, 0)
+			if err != nil && err != unix.EINTR && err != unix.ENOBUFS {
+				return false, fmt.Errorf("wait for the end of a link: %w", err)
+			}
+			if announces(buf[:max(n, 0)], index) {
+				return true, nil
+			}
+			continue
+		}
+		if fds[1].Revents != 0 {
+			return false, nil
+		}
+	}
+}
+
+// announces reports whether b tells the end of the link itself. The end of its
+// being a bridge port is told first, with family AF_BRIDGE.
+func announces(b []byte, index int) bool {
+	for len(b) >= headerLen+unix.SizeofIfInfomsg {
+		size := int(binary.NativeEndian.Uint32(b))
+		if size < headerLen || size > len(b) {
+			return false
+		}
+		if binary.NativeEndian.Uint16(b[4:]) == unix.RTM_DELLINK && b[headerLen] == unix.AF_UNSPEC &&
+			int(int32(binary.NativeEndian.Uint32(b[headerLen+4:]))) == index {
+			return true
+		}
+		b = b[min((size+3)&^3, len(b)):]
+	}
+	return false
+}
+
+func linkSocket(groups uint32) (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return -1, fmt.Errorf("open netlink socket: %w", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("bind netlink socket: %w", err)
+	}
+	return fd, nil
+}
+
+func closeAll(fds ...*int) {
+	for _, fd := range fds {
+		if *fd >= 0 {
+			unix.Close(*fd)
+			*fd = -1
+		}
+	}
+}
+
+// forkWrite starts a child that writes data to the socket and exits. It holds
+// nothing else of ours open but alive: not our standard output, whose end the
+// engine waits for, not a lock, not a namespace.
+func forkWrite(socket, alive int, data []byte) (pid int, err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	// A signal handled in the child would run Go's handler in a process that
+	// has no Go runtime left.
+	var all, old unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
+		return 0, err
+	}
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
+	r, errno := fork(uintptr(socket), uintptr(alive), unsafe.Pointer(&data[0]), uintptr(len(data)))
+	runtime.KeepAlive(data)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(r), nil
+}
+
+// fork returns in the parent only. Between clone and exit the child may do
+// nothing but raw system calls: no allocation, no lock, no stack growth. This
+// is how the standard library's syscall package starts processes.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func fork(socket, alive uintptr, data unsafe.Pointer, size uintptr) (uintptr, syscall.Errno) {
+	pid, _, errno := syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+	if pid != 0 || errno != 0 {
+		return pid, errno
+	}
+	// Move the two to 0 and 1 by way of numbers that none of them has.
+	s, _, _ := syscall.RawSyscall(syscall.SYS_FCNTL, socket, syscall.F_DUPFD, 64)
+	a, _, _ := syscall.RawSyscall(syscall.SYS_FCNTL, alive, syscall.F_DUPFD, 64)
+	syscall.RawSyscall(syscall.SYS_DUP3, s, 0, 0)
+	syscall.RawSyscall(syscall.SYS_DUP3, a, 1, 0)
+	if _, _, e := syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 2, 1<<31-1, 0); e != 0 { // before Linux 5.9
+		for fd := uintptr(2); fd < 1024; fd++ {
+			syscall.RawSyscall(syscall.SYS_CLOSE, fd, 0, 0)
+		}
+	}
+	syscall.RawSyscall(syscall.SYS_WRITE, 0, uintptr(data), size)
+	for {
+		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
+	}
+}

@@ -1,0 +1,269 @@
+package link_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/link"
+	"github.com/bowline-net/bowline/internal/netns"
+	"github.com/bowline-net/bowline/internal/netns/netnstest"
+)
+
+// open returns a handle on a kernel of the test's own.
+func open(t testing.TB) *link.Handle {
+	t.Helper()
+	return openIn(t, netnstest.New(t))
+}
+
+func openIn(t testing.TB, ns *netns.Handle) *link.Handle {
+	t.Helper()
+	h, err := link.Open(ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Close)
+	return h
+}
+
+// run runs a command of the system inside ns: what it prints is the judge.
+func run(t testing.TB, ns *netns.Handle, args ...string) string {
+	t.Helper()
+	var out []byte
+	err := netns.Do(ns, func() (err error) {
+		out, err = exec.Command(args[0], args[1:]...).CombinedOutput()
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%v: %v: %s", args, err, out)
+	}
+	return string(out)
+}
+
+func bridgeWithVeth(t testing.TB, host *link.Handle, sandbox *netns.Handle, port *link.Port) link.Info {
+	t.Helper()
+	br, made, err := host.EnsureBridge(t.Context(), link.Bridge{Name: "br0", MAC: bowline.MAC("br0"), MTU: 1400})
+	if err != nil || !made {
+		t.Fatalf("EnsureBridge = %v, %v", made, err)
+	}
+	err = host.CreateVeth(t.Context(), link.Veth{
+		Name: "outer", Alias: "bowline web c1", MTU: 1400, Master: br.Index, Port: port,
+		Peer: "eth0", PeerMAC: bowline.MAC("c1"), PeerNS: sandbox,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return br
+}
+
+func TestCreateVeth(t *testing.T) {
+	t.Parallel()
+	hostNS, sandbox := netnstest.New(t), netnstest.New(t)
+	host, inside := openIn(t, hostNS), openIn(t, sandbox)
+	br := bridgeWithVeth(t, host, sandbox, &link.Port{Hairpin: true, Isolated: true})
+
+	outer, err := host.Get(t.Context(), "outer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if outer.Master != br.Index || outer.MTU != 1400 || outer.Alias != "bowline web c1" || !outer.Up {
+		t.Errorf("outer end is %+v", outer)
+	}
+	if got := run(t, hostNS, "ip", "-d", "link", "show", "outer"); !strings.Contains(got, "hairpin on") || !strings.Contains(got, "isolated on") || !strings.Contains(got, "addrgenmode none") {
+		t.Errorf("port is not hairpin, isolated, without link-local address: %s", got)
+	}
+	inner, err := inside.Get(t.Context(), "eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if inner.MAC.String() != bowline.MAC("c1").String() || inner.MTU != 1400 || inner.Up {
+		t.Errorf("inner end is %+v", inner)
+	}
+	err = host.CreateVeth(t.Context(), link.Veth{Name: "outer", Peer: "eth1", PeerNS: sandbox})
+	if !errors.Is(err, bowline.ErrConflict) {
+		t.Errorf("second CreateVeth: %v, want ErrConflict", err)
+	}
+}
+
+func TestDelete(t *testing.T) {
+	t.Parallel()
+	for _, detach := range []bool{false, true} {
+		sandbox := netnstest.New(t)
+		host, inside := open(t), openIn(t, sandbox)
+		host.Detach = detach
+		for range 3 { // the names must be free for an ADD right after
+			bridgeWithVeth(t, host, sandbox, nil)
+			if err := host.Delete(t.Context(), "outer"); err != nil {
+				t.Fatal(err)
+			}
+			if names, err := inside.Names(t.Context()); err != nil || len(names) != 0 {
+				t.Errorf("detach %v: sandbox has %v, %v afterwards", detach, names, err)
+			}
+			if err := host.Delete(t.Context(), "br0"); err != nil {
+				t.Fatal(err)
+			}
+			if names, err := host.Names(t.Context()); err != nil || len(names) != 0 {
+				t.Errorf("detach %v: host has %v, %v afterwards", detach, names, err)
+			}
+			if err := host.Delete(t.Context(), "outer"); err != nil {
+				t.Errorf("delete of nothing: %v", err)
+			}
+		}
+	}
+}
+
+func TestEnsureBridge(t *testing.T) {
+	t.Parallel()
+	ns := netnstest.New(t)
+	h := openIn(t, ns)
+	run(t, ns, "ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+	if _, _, err := h.EnsureBridge(t.Context(), link.Bridge{Name: "v0"}); !errors.Is(err, bowline.ErrConflict) {
+		t.Errorf("EnsureBridge over a veth: %v, want ErrConflict", err)
+	}
+	first, made, err := h.EnsureBridge(t.Context(), link.Bridge{Name: "br0", MAC: bowline.MAC("x"), MTU: 1300})
+	if err != nil || !made || !first.Up {
+		t.Fatalf("EnsureBridge = %+v, %v, %v", first, made, err)
+	}
+	second, made, err := h.EnsureBridge(t.Context(), link.Bridge{Name: "br0", MAC: bowline.MAC("y"), MTU: 1200})
+	if err != nil || made || second.Index != first.Index || second.MTU != 1300 || second.MAC.String() != bowline.MAC("x").String() {
+		t.Errorf("second EnsureBridge = %+v, %v, %v; want the first as it was", second, made, err)
+	}
+	// Neither a smaller port nor the loss of the last port may change it.
+	run(t, ns, "ip", "link", "set", "v0", "mtu", "1000", "master", "br0")
+	run(t, ns, "ip", "link", "del", "v0")
+	if got, err := h.Get(t.Context(), "br0"); err != nil || got.MTU != 1300 || got.MAC.String() != bowline.MAC("x").String() {
+		t.Errorf("after a small port came and went the bridge is %+v, %v", got, err)
+	}
+}
+
+func TestAddressesAndRoutes(t *testing.T) {
+	t.Parallel()
+	sandbox := netnstest.New(t)
+	host, inside := open(t), openIn(t, sandbox)
+	bridgeWithVeth(t, host, sandbox, nil)
+	ctx := t.Context()
+	if err := inside.Set(ctx, "eth0", link.Change{Up: true, ARPNotify: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, sandbox, "sysctl", "-n", "net.ipv4.conf.eth0.arp_notify"); strings.TrimSpace(got) != "1" {
+		t.Errorf("arp_notify is %s", got)
+	}
+	eth0, err := inside.Get(ctx, "eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs := []netip.Prefix{netip.MustParsePrefix("10.1.0.2/24"), netip.MustParsePrefix("fd00:1::2/64")}
+	for i, want := range []bool{true, false} {
+		for _, p := range addrs {
+			if made, err := inside.EnsureAddr(ctx, eth0.Index, link.Addr{Prefix: p}); err != nil || made != want {
+				t.Errorf("EnsureAddr %s, time %d = %v, %v", p, i+1, made, err)
+			}
+		}
+	}
+	if got, err := inside.Addrs(ctx, eth0.Index); err != nil || !slices.Equal(got, addrs) {
+		t.Errorf("Addrs = %v, %v; want %v", got, err, addrs)
+	}
+	if got := run(t, sandbox, "ip", "-6", "addr", "show", "dev", "eth0", "scope", "global"); strings.Contains(got, "tentative") {
+		t.Errorf("IPv6 address is not usable at once: %s", got)
+	}
+	table := 100
+	routes := []bowline.Route{
+		{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("10.1.0.1")},
+		{Dst: netip.MustParsePrefix("10.9.0.0/16"), Via: netip.MustParseAddr("10.1.0.1"), MTU: 1300, AdvMSS: 1200, Priority: 7, Table: &table},
+		{Dst: netip.MustParsePrefix("fd00:9::/64"), Via: netip.MustParseAddr("fd00:1::1"), MTU: 1290},
+	}
+	for _, r := range routes {
+		if made, err := inside.EnsureRoute(ctx, eth0.Index, r); err != nil || !made {
+			t.Errorf("EnsureRoute %v = %v, %v", r, made, err)
+		}
+	}
+	if got := run(t, sandbox, "ip", "route", "show", "table", "100"); !strings.Contains(got, "10.9.0.0/16 via 10.1.0.1 dev eth0 metric 7 mtu 1300 advmss 1200") {
+		t.Errorf("route in table 100: %s", got)
+	}
+	if got := run(t, sandbox, "ip", "-6", "route", "show", "fd00:9::/64"); !strings.Contains(got, "mtu 1290") {
+		t.Errorf("IPv6 route: %s", got)
+	}
+	def, err := inside.DefaultLink(ctx)
+	if err != nil || def.Name != "eth0" {
+		t.Errorf("DefaultLink = %+v, %v", def, err)
+	}
+	all, err := inside.Routes(ctx, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := slices.ContainsFunc(all, func(e link.Entry) bool {
+		return e.Dst == routes[1].Dst && *e.Table == 100 && e.MTU == 1300 && e.AdvMSS == 1200 && e.Priority == 7 && e.Via == routes[1].Via
+	})
+	if !found {
+		t.Errorf("Routes lacks %v: %+v", routes[1], all)
+	}
+	for _, p := range addrs {
+		for range 2 {
+			if err := inside.DeleteAddr(ctx, eth0.Index, p); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func TestVerbsAskTheirContext(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	ctx := netnstest.FailAfter(t.Context(), 0)
+	_, err1 := h.Get(ctx, "lo")
+	_, _, err2 := h.EnsureBridge(ctx, link.Bridge{Name: "br0"})
+	err3 := h.CreateVeth(ctx, link.Veth{Name: "a", Peer: "b"})
+	err4 := h.Delete(ctx, "lo")
+	for i, err := range []error{err1, err2, err3, err4} {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("verb %d: %v, want canceled", i+1, err)
+		}
+	}
+	if names, _ := h.Names(t.Context()); len(names) != 0 {
+		t.Errorf("a dead context still made %v", names)
+	}
+}
+
+func BenchmarkDelete(b *testing.B) {
+	for name, detach := range map[string]bool{"wait": false, "detach": true} {
+		b.Run(name, func(b *testing.B) {
+			host := open(b)
+			host.Detach = detach
+			sandbox := netnstest.New(b)
+			for b.Loop() {
+				b.StopTimer()
+				if err := host.CreateVeth(b.Context(), link.Veth{Name: "outer", Peer: "eth0", PeerNS: sandbox}); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				if err := host.Delete(b.Context(), "outer"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkCreateVeth(b *testing.B) {
+	host := open(b)
+	sandbox := netnstest.New(b)
+	br, _, err := host.EnsureBridge(b.Context(), link.Bridge{Name: "br0"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if err := host.CreateVeth(b.Context(), link.Veth{Name: "outer", Peer: "eth0", PeerNS: sandbox, Master: br.Index}); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := host.Delete(b.Context(), "outer"); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}

@@ -1,0 +1,49 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/bowline-net/bowline"
+)
+
+// SetSysctl writes value to the setting below /proc/sys that key names with
+// slashes, such as "net/ipv4/ip_forward", unless it has that value. It reports
+// what it was before. A missing setting is [bowline.ErrNoKernel].
+func (h *Handle) SetSysctl(ctx context.Context, key, value string) (before string, err error) {
+	what := fmt.Sprintf("set sysctl %s=%s", key, value)
+	if err := ctx.Err(); err != nil {
+		return "", fmt.Errorf("%s: %w", what, err)
+	}
+	err = h.inside(func() error {
+		path := "/proc/sys/" + key
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		before = string(bytes.TrimSpace(data))
+		if before == value {
+			return nil
+		}
+		return os.WriteFile(path, []byte(value), 0o644)
+	})
+	if os.IsNotExist(err) {
+		return "", bowline.Wrong(bowline.ErrNoKernel, what+": no such setting")
+	}
+	if err != nil {
+		return before, fmt.Errorf("%s: %w", what, err)
+	}
+	return before, nil
+}
+
+// SysctlPath turns the dotted form that people write into SetSysctl's form,
+// with ifname for the word IFNAME.
+func SysctlPath(key, ifname string) string {
+	if !strings.Contains(key, "/") {
+		key = strings.ReplaceAll(key, ".", "/")
+	}
+	return strings.ReplaceAll(key, "IFNAME", ifname)
+}
