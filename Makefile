@@ -1,0 +1,60 @@
+# The two commands of this repository are `make demo` and `make test`. Both
+# install what they need, say so, and clean up after themselves.
+
+SHELL   := /bin/bash
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+PREFIX  ?= /usr/local
+CNI_BIN ?= /opt/cni/bin
+BENCH   ?=
+FUZZ    ?= 30s
+SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test bench lint fuzz install uninstall clean
+
+help: ## print this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: build ## wire containers for real, show who reaches whom, take all away, prove it
+	@$(SUDO) bin/bowline demo
+
+test: ## all checks and tests, on real kernels and engines (root or sudo)
+	@hack/test.sh
+
+build: ## static binaries into bin/
+	@hack/setup.sh build
+	@mkdir -p bin
+	@$(BUILD) -o bin/ ./runtime/bowline ./plugins/bridge ./ipam/bowline-ipam
+	@mv bin/bridge bin/bowline-bridge
+
+bench: build ## side by side with the reference plugins; BENCH=-quick for a minute's worth
+	@hack/setup.sh bench
+	@go build -o .cache/bin/bench ./bench
+	@$(SUDO) .cache/bin/bench -ours bin -reference .cache/ref $(BENCH)
+
+lint: ## gofmt, vet, golangci-lint, the layer check
+	@hack/setup.sh test
+	@hack/test.sh lint
+
+fuzz: ## every fuzz target for FUZZ=30s each
+	@hack/fuzz.sh $(FUZZ)
+
+setup: ## install what the tests need: packages, Go tools into .cache/bin
+	@hack/setup.sh test
+
+install: build ## bowline into PREFIX/bin, plugins into CNI_BIN, systemd units into PREFIX/lib/systemd/system
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(CNI_BIN) $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 755 bin/bowline $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 bin/bowline-bridge bin/bowline-ipam $(DESTDIR)$(CNI_BIN)/
+	ln -sf $(CNI_BIN)/bowline-bridge $(CNI_BIN)/bowline-ipam $(DESTDIR)$(PREFIX)/bin/
+	for u in packaging/systemd/*; do \
+		sed 's,/usr/local/bin,$(PREFIX)/bin,g' $$u >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}; done
+
+uninstall: ## remove what install put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/bowline{,-bridge,-ipam} $(DESTDIR)$(CNI_BIN)/bowline-{bridge,ipam}
+	for u in packaging/systemd/*; do rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}; done
+
+clean: ## remove bin/ and .cache/
+	rm -rf bin .cache

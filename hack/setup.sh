@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Installs what this repository needs and this machine lacks, and says so.
+#
+#   hack/setup.sh build|demo   for `make build` and `make demo`: nothing but Go, git and make
+#   hack/setup.sh test         for `make test`: packages of the distribution, Go tools into .cache/bin
+#   hack/setup.sh bench        for `make bench`: as test, and the reference plugins into .cache/ref
+#
+# Debian 12 and Ubuntu 24.04, as root or with sudo. Runs in under a second and
+# touches no network when everything is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+level=${1:-test}
+cache=${BOWLINE_CACHE:-$PWD/.cache}
+
+golangci=github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+reference=v1.9.1 # of github.com/containernetworking/plugins
+
+say() { echo "setup: $*"; }
+die() { echo "setup: $*" >&2; exit 1; }
+
+# want COMMAND PACKAGE: PACKAGE goes on the list if COMMAND is not there.
+missing=()
+want() {
+	PATH=$PATH:/usr/sbin:/sbin:/usr/lib/cni command -v "$1" >/dev/null 2>&1 || missing+=("$2")
+}
+
+root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+packages() {
+	[ ${#missing[@]} -eq 0 ] && return
+	command -v apt-get >/dev/null || die "install these by hand, there is no apt-get here: ${missing[*]}"
+	say "installing packages: ${missing[*]}"
+	local log=$cache/setup-apt.log
+	if ! apt-cache show "${missing[@]}" >/dev/null 2>&1; then
+		root apt-get update >"$log" 2>&1 || { tail -5 "$log" >&2; die "apt-get update went wrong, see $log"; }
+	fi
+	# The tests start daemons of their own; installing must not start any
+	# on this machine. policy-rc.d is how Debian is told.
+	local policy=/usr/sbin/policy-rc.d
+	if ! [ -e $policy ]; then
+		trap 'root rm -f /usr/sbin/policy-rc.d' EXIT
+		printf '#!/bin/sh\nexit 101\n' | root tee $policy >/dev/null
+		root chmod 755 $policy
+	fi
+	root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" >>"$log" 2>&1 ||
+		{ tail -5 "$log" >&2; die "apt-get install went wrong, see $log"; }
+}
+
+# tool NAME MODULE@VERSION: a Go tool in .cache/bin, made again when VERSION changes.
+tool() {
+	local stamp=$cache/bin/.$1-${2##*@}
+	[ -x "$cache/bin/$1" ] && [ -e "$stamp" ] && return
+	say "building $2"
+	GOBIN=$cache/bin GOFLAGS= nice go install "$2" >"$cache/setup-$1.log" 2>&1 || return
+	rm -f "$cache/bin/.$1-"*
+	touch "$stamp"
+}
+
+command -v go >/dev/null || die "go is not in PATH; want Go $(sed -n 's/^go //p' go.mod) or later"
+mkdir -p "$cache/bin"
+
+case $level in
+build | demo) ;;
+test | bench)
+	[ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "want root or sudo"
+	want ip iproute2
+	want nft nftables
+	want iptables iptables
+	want busybox busybox-static
+	want conntrack conntrack
+	want ping iputils-ping
+	want nsenter util-linux
+	want gcc gcc # for the race detector
+	[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+	want dockerd docker.io
+	want host-local containernetworking-plugins
+	packages
+	# It holds staticcheck; about a minute of two cores, once.
+	tool golangci-lint "$golangci" || die "golangci-lint could not be built, see $cache/setup-golangci-lint.log"
+	;;
+*) die "level $level: want build, demo, test or bench" ;;
+esac
+
+if [ "$level" = bench ] && ! [ -e "$cache/ref/.$reference" ]; then
+	say "building the reference plugins $reference"
+	p=github.com/containernetworking/plugins/plugins
+	GOBIN=$cache/ref GOFLAGS= CGO_ENABLED=0 nice go install -trimpath -ldflags "-s -w" \
+		$p/main/{bridge,loopback}@$reference $p/ipam/host-local@$reference $p/meta/portmap@$reference
+	touch "$cache/ref/.$reference"
+fi
+say "ready for $level"

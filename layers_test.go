@@ -1,0 +1,213 @@
+package bowline_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/bowline-net/bowline"
+
+// A room is a directory and what its non-test files may import of ours. It
+// says the same as .golangci.yml, and needs nothing but Go.
+type room struct {
+	dir string // and below; the longest match counts
+	may []string
+	why string
+}
+
+var rooms = []room{
+	{"", nil, "the root is words and a contract; everything may import it because it imports nothing"},
+	{"internal/undo", nil, "a foundation"},
+	{"internal/state", nil, "a foundation"},
+	{"internal/netns", nil, "a foundation"},
+	{"internal/netns/netnstest", []string{"internal/netns"}, "throwaway namespaces, for tests"},
+	{"internal/socket", nil, "a foundation"},
+	{"internal/link", []string{"", "internal/netns"}, "kernel verbs know nothing of protocols, records or plans"},
+	{"internal/nft", []string{"", "internal/netns"}, "kernel verbs know nothing of protocols, records or plans"},
+	{"ipam", []string{"", "internal/state", "internal/netns"}, "addresses are decided without touching the kernel; netns tells who still lives"},
+	{"ipam/bowline-ipam", []string{"", "ipam", "internal/plugin", "internal/cni", "internal/cnm", "internal/socket", "internal/state", "internal/netns"}, "the faces of ipam"},
+	{"internal/cni", []string{"", "ipam", "internal/state", "internal/link", "internal/netns", "internal/socket", "internal/undo"}, "a face knows the contract, never a driver"},
+	{"internal/cnm", []string{"", "ipam", "internal/state", "internal/link", "internal/netns", "internal/socket", "internal/undo"}, "a face knows the contract, never a driver"},
+	{"internal/plugin", []string{"", "ipam", "internal/cni", "internal/cnm", "internal/socket", "internal/state", "internal/netns", "internal/link"}, "the main of every plugin holds a driver behind the faces"},
+	{"internal/drivertest", []string{"", "internal/netns", "internal/netns/netnstest", "internal/link", "internal/nft", "internal/state", "internal/undo"}, "what every driver must do, said once"},
+	{"plugins", []string{"", "internal/plugin", "internal/link", "internal/nft", "internal/undo", "internal/netns"}, "a plugin is a driver; it never imports another plugin, a face or the runtime"},
+	{"runtime", []string{"", "internal/cni", "internal/netns", "internal/state", "internal/socket", "internal/undo"}, "the runtime is a client like any engine: it calls plugins through their public protocols only"},
+	{"runtime/bowline", []string{"", "runtime", "internal/netns", "internal/state", "internal/undo"}, "the command line of runtime"},
+	{"test/e2e", []string{"internal/netns", "internal/netns/netnstest"}, "drives built binaries; namespaces are its hosts"},
+	{"bench", []string{"internal/netns"}, "drives built binaries; namespaces are its hosts"},
+	{"hack", nil, "tools of the repository"},
+}
+
+// owners says who alone may import a module of others.
+var owners = []struct {
+	path string // and below
+	dirs []string
+	why  string
+}{
+	{"github.com/vishvananda/netlink", []string{"internal/link"}, "one room speaks netlink"},
+	{"github.com/google/nftables", []string{"internal/nft"}, "one room speaks nftables"},
+	{"github.com/coreos/go-iptables", []string{"internal/nft"}, "iptables is for coexistence only"},
+	{"github.com/docker/go-plugins-helpers", []string{"internal/socket", "internal/cnm"}, "Docker's protocol is a face"},
+	{"github.com/containernetworking/cni", []string{"internal/cni", "internal/plugin", "ipam/bowline-ipam", "runtime"}, "CNI is a face"},
+	{"github.com/containernetworking/plugins", nil, "its types are not our contract"},
+	{"github.com/spf13/cobra", []string{"runtime/bowline"}, "the command line only; it slows the start of a process"},
+	{"unsafe", []string{"internal/link", "internal/nft", "internal/netns"}, "system calls only"},
+}
+
+// unlinked is what a CNI executable must not link, because process start is
+// most of what an attachment costs. A package named in via may import it: what
+// is reached through it runs in serve mode only.
+var unlinked = []struct {
+	path string
+	via  []string
+	why  string
+}{
+	{"regexp", nil, "builds tables, 0.1 ms and more"},
+	{"net/http", []string{"internal/socket"}, "0.3 ms; only the serve face needs it"},
+	{"github.com/containernetworking/cni/libcni", nil, "pulls OpenTelemetry, 0.3 ms"},
+	{"github.com/containernetworking/cni/pkg/invoke", nil, "pulls OpenTelemetry, 0.3 ms"},
+	{"github.com/spf13/cobra", nil, "a CNI executable has no command tree"},
+	{"go.opentelemetry.io/otel", nil, "0.3 ms; trace context is passed on as text"},
+	{"google.golang.org/grpc", nil, "2.5 ms"},
+}
+
+// executables are the binaries that engines start once per attachment.
+var executables = []string{"plugins/bridge", "ipam/bowline-ipam"}
+
+type pkg struct {
+	ImportPath   string
+	Dir          string
+	Name         string
+	Standard     bool
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+	Incomplete   bool
+}
+
+// list runs go list -json.
+func list(t *testing.T, args ...string) []pkg {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-e", "-json=ImportPath,Dir,Name,Standard,Imports,TestImports,XTestImports"}, args...)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as shipped
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list %v: %v", args, err)
+	}
+	var ps []pkg
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return ps
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		ps = append(ps, p)
+	}
+}
+
+// below reports whether path is dir or inside it.
+func below(p, dir string) bool { return p == dir || dir == "" || strings.HasPrefix(p, dir+"/") }
+
+// local returns the directory of one of our packages within the module.
+func local(importPath string) (dir string, ok bool) {
+	if importPath == module {
+		return "", true
+	}
+	return strings.CutPrefix(importPath, module+"/")
+}
+
+func roomOf(dir string) room {
+	var best room
+	for _, r := range rooms {
+		if below(dir, r.dir) && len(r.dir) >= len(best.dir) && (r.dir != "" || dir == "") {
+			best = r
+		}
+	}
+	return best
+}
+
+func TestLayers(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t, "./...") {
+		dir, _ := local(p.ImportPath)
+		r := roomOf(dir)
+		if r.dir == "" && dir != "" {
+			t.Errorf("%s: no rule in layers_test.go says what may be imported there", dir)
+			continue
+		}
+		for _, imp := range p.Imports {
+			if of, ok := local(imp); ok && of != dir && !slices.Contains(r.may, of) {
+				t.Errorf("%s imports %q, may import %q: %s", or(dir, "the root"), or(of, "the root"), r.may, r.why)
+			}
+			for _, o := range owners {
+				if below(imp, o.path) && !slices.ContainsFunc(o.dirs, func(d string) bool { return below(dir, d) }) {
+					t.Errorf("%s imports %s, which only %q may: %s", or(dir, "the root"), imp, o.dirs, o.why)
+				}
+			}
+			if first, _, _ := strings.Cut(imp, "/"); dir == "" && strings.Contains(first, ".") {
+				t.Errorf("the root imports %s: it imports the standard library only", imp)
+			}
+		}
+		if below(dir, "test/e2e") || below(dir, "bench") {
+			for _, imp := range slices.Concat(p.TestImports, p.XTestImports) {
+				if of, ok := local(imp); ok && of != dir && !slices.Contains(r.may, of) {
+					t.Errorf("tests of %s import %q, may import %q: %s", dir, of, r.may, r.why)
+				}
+			}
+		}
+	}
+}
+
+// TestLinked follows what each CNI executable links from its main package.
+func TestLinked(t *testing.T) {
+	t.Parallel()
+	for _, exe := range executables {
+		if _, err := os.Stat(exe); err != nil {
+			t.Errorf("%s is not there", exe)
+			continue
+		}
+		from := map[string]string{} // who imports it, for the chain in the message
+		for _, p := range list(t, "-deps", "./"+exe) {
+			for _, imp := range p.Imports {
+				if from[imp] == "" {
+					from[imp] = p.ImportPath
+				}
+				for _, u := range unlinked {
+					if below(imp, u.path) && !excused(p, u.path, u.via) {
+						t.Errorf("%s links %s through %s: %s", exe, imp, p.ImportPath, u.why)
+					}
+				}
+			}
+		}
+	}
+}
+
+// excused reports whether p may import u: it is u itself, of the standard
+// library for which only the first step counts, or one of via.
+func excused(p pkg, u string, via []string) bool {
+	if below(p.ImportPath, u) {
+		return true
+	}
+	if p.Standard {
+		return len(via) > 0
+	}
+	dir, ok := local(p.ImportPath)
+	return ok && slices.Contains(via, dir)
+}
+
+func or(s, empty string) string {
+	if s == "" {
+		return empty
+	}
+	return path.Clean(s)
+}
