@@ -53,12 +53,11 @@ type StatusReporter interface {
 	Status(ctx context.Context, n NetworkConfig) error
 }
 
-// A Collector is a Driver that can list the endpoints of a network from the
-// kernel alone, for garbage whose record is lost.
+// A Collector is a Driver that can find endpoints from the kernel alone, for
+// garbage whose record is lost.
 type Collector interface {
-	// Endpoints returns the IDs of the endpoints of n that have at least one
-	// kernel object.
-	Endpoints(ctx context.Context, n NetworkConfig) ([]string, error)
+	// Prune removes what it finds of endpoints of n whose ID is not in keep.
+	Prune(ctx context.Context, n NetworkConfig, keep []string) error
 }
 
 // NetworkConfig is a network as its driver sees it.

@@ -1,0 +1,235 @@
+package nft
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// comments returns the comment of an endpoint's elements: what tells whose
+// they are, to people and to us. The hash leads because the kernel limits a
+// comment to about 250 bytes and IDs can be long.
+func comments(network, endpoint string) string {
+	return fmt.Sprintf("%s%s %.90s %.90s", networkTag(network), tag(endpoint), endpoint, network)
+}
+
+func networkTag(network string) string { return tag(network) + "/" }
+
+func tag(id string) string {
+	d := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(d[:8])
+}
+
+// DeleteEndpoint removes the endpoint's elements. If e says which they are that
+// takes one transaction; what e does not say, or what is not as e says, is
+// found by comment. It succeeds if there are none.
+func (h *Handle) DeleteEndpoint(ctx context.Context, n Network, e Endpoint) error {
+	what := fmt.Sprintf("delete firewall elements of endpoint %q", e.ID)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	c, err := h.conn()
+	if err != nil {
+		return failure(what, err)
+	}
+	if es := e.elements(n); len(es) > 0 {
+		err := flush(c, es, (*nftables.Conn).SetDeleteElements)
+		if err == nil || !errors.Is(err, unix.ENOENT) {
+			return failure(what, err)
+		}
+	}
+	return h.deleteWhere(what, networkTag(n.ID)+tag(e.ID))
+}
+
+// deleteWhere removes all endpoint elements whose comment starts with prefix.
+func (h *Handle) deleteWhere(what, prefix string) error {
+	// Somebody may delete the same elements at the same time; then nothing of
+	// the transaction happened, and another look shows what is left.
+	for try := 0; ; try++ {
+		c, err := h.conn()
+		if err != nil {
+			return failure(what, err)
+		}
+		found, err := endpointElements(c, prefix)
+		if err != nil || len(found) == 0 {
+			return failure(what, err)
+		}
+		err = flush(c, found, (*nftables.Conn).SetDeleteElements)
+		if err == nil || !errors.Is(err, unix.ENOENT) || try == 100 {
+			return failure(what, err)
+		}
+	}
+}
+
+// endpointElements returns the endpoint elements whose comment starts with prefix.
+func endpointElements(c *nftables.Conn, prefix string) ([]element, error) {
+	var found []element
+	for _, s := range []*nftables.Set{ipv4().masq(), ipv6().masq(), allowed(), guarded()} {
+		all, err := dump(c, s)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range all {
+			if strings.HasPrefix(e.Comment, prefix) {
+				found = append(found, element{s, e})
+			}
+		}
+	}
+	return found, nil
+}
+
+// dump returns the elements of the set, none if there is no such set.
+func dump(c *nftables.Conn, s *nftables.Set) ([]nftables.SetElement, error) {
+	es, err := c.GetSetElements(s)
+	if err != nil && notExist(err) {
+		return nil, nil
+	}
+	return es, err
+}
+
+// notExist reports whether a read failed because there is no such thing. The
+// library formats the errors of reads without wrapping them.
+func notExist(err error) bool {
+	return errors.Is(err, unix.ENOENT) || strings.Contains(err.Error(), unix.ENOENT.Error())
+}
+
+// DeleteNetwork removes the network's elements, and our tables with the last
+// network. Elements of endpoints of the network go too.
+func (h *Handle) DeleteNetwork(ctx context.Context, n Network) error {
+	what := fmt.Sprintf("delete firewall elements of network %q", n.ID)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := h.deleteWhere(what, networkTag(n.ID)); err != nil {
+		return err
+	}
+	for _, f := range []family{ipv4(), ipv6()} {
+		if err := h.deleteBridge(f, n.Bridge); err != nil {
+			return failure(what, err)
+		}
+	}
+	return failure(what, h.prune())
+}
+
+func (h *Handle) deleteBridge(f family, bridge string) error {
+	c, err := h.conn()
+	if err != nil {
+		return err
+	}
+	key := string(name16(bridge))
+	var found []element
+	for _, s := range []*nftables.Set{f.pair(), f.from(), f.to(), f.bridges()} {
+		all, err := dump(c, s)
+		if err != nil {
+			return err
+		}
+		for _, e := range all {
+			if strings.HasPrefix(string(e.Key), key) {
+				found = append(found, element{s, e})
+			}
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	err = flush(c, found, (*nftables.Conn).SetDeleteElements)
+	if errors.Is(err, unix.ENOENT) { // somebody else was faster
+		return nil
+	}
+	return err
+}
+
+// prune removes chains and tables of ours that nothing uses. Nobody may add
+// elements between the look and the deletion, hence the lock.
+func (h *Handle) prune() error {
+	unlock, err := h.lock(unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	c, err := h.conn()
+	if err != nil {
+		return err
+	}
+	for _, f := range []family{ipv4(), ipv6()} {
+		if err := pruneMasqChains(c, f); err != nil {
+			return err
+		}
+		if err := pruneTable(c, f.table, f.bridges(), f.masq()); err != nil {
+			return err
+		}
+	}
+	return pruneTable(c, bridgeTable(), guarded(), allowed())
+}
+
+func pruneMasqChains(c *nftables.Conn, f family) error {
+	all, err := c.ListChainsOfTableFamily(f.table.Family)
+	if err != nil {
+		return err
+	}
+	for _, ch := range all {
+		if ch.Table.Name != Table || !strings.HasPrefix(ch.Name, "masq-") {
+			continue
+		}
+		c.FlushChain(ch)
+		c.DelChain(ch)
+		if err := c.Flush(); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	}
+	return nil
+}
+
+func pruneTable(c *nftables.Conn, t *nftables.Table, sets ...*nftables.Set) error {
+	for _, s := range sets {
+		es, err := dump(c, s)
+		if err != nil || len(es) > 0 {
+			return err
+		}
+	}
+	if _, err := c.ListTableOfFamily(t.Name, t.Family); err != nil {
+		return nil // none: the library has no error of its own for it
+	}
+	c.DelTable(t)
+	if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return nil
+}
+
+// DeleteOthers removes the elements of all endpoints of the network but those
+// in keep.
+func (h *Handle) DeleteOthers(ctx context.Context, network string, keep []string) error {
+	what := fmt.Sprintf("delete stale firewall elements of network %q", network)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	c, err := h.conn()
+	if err != nil {
+		return failure(what, err)
+	}
+	found, err := endpointElements(c, networkTag(network))
+	if err != nil {
+		return failure(what, err)
+	}
+	kept := map[string]bool{}
+	for _, id := range keep {
+		kept[tag(id)] = true
+	}
+	var errs []error
+	done := map[string]bool{}
+	for _, e := range found {
+		t, _, _ := strings.Cut(strings.TrimPrefix(e.Comment, networkTag(network)), " ")
+		if !kept[t] && !done[t] {
+			done[t] = true
+			errs = append(errs, h.deleteWhere(what, networkTag(network)+t))
+		}
+	}
+	return errors.Join(errs...)
+}

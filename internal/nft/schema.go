@@ -1,0 +1,210 @@
+// Package nft keeps our one nftables table per family. It is the only room that
+// speaks nftables.
+//
+// The rules never change: they look things up in sets and maps, and a network
+// or an endpoint is a few elements. So attaching a container, and each packet
+// of it, costs the same with one container as with a thousand. What a network
+// or an endpoint adds goes in by one transaction.
+//
+//	table ip bowline {                      # and ip6
+//	  map pair    { ifname . ifname : verdict }   bridge to itself: accept, or drop without icc
+//	  map from    { ifname : verdict }            out of a bridge: goto from-open, or drop if internal
+//	  map to      { ifname : verdict }            into a bridge: drop if internal
+//	  set bridges { ifname }                      what from-open may not reach
+//	  map masq    { ifname . address : verdict }  jump to the chain of the address's prefix
+//	  chain forward     { iifname . oifname vmap @pair; iifname vmap @from; oifname vmap @to }
+//	  chain from-open   { oifname @bridges drop }
+//	  chain postrouting { iifname . saddr vmap @masq }
+//	  chain masq-PREFIX { daddr PREFIX return; daddr multicast return; masquerade }
+//	}
+//	table bridge bowline {
+//	  set guarded { ifname }                      ports whose sender address is checked
+//	  set allowed { ifname . ether_addr }
+//	  chain prerouting { iifname @guarded iifname . ether saddr != @allowed drop }
+//	}
+package nft
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+)
+
+// Table is the name of our tables.
+const Table = "bowline"
+
+// A family holds what differs between IPv4 and IPv6.
+type family struct {
+	table        *nftables.Table
+	addr         nftables.SetDatatype
+	saddr, daddr uint32 // offsets in the IP header
+	size         uint32 // of an address
+	multicast    netip.Prefix
+}
+
+func ipv4() family {
+	return family{
+		&nftables.Table{Name: Table, Family: nftables.TableFamilyIPv4},
+		nftables.TypeIPAddr, 12, 16, 4, netip.PrefixFrom(netip.AddrFrom4([4]byte{224}), 4),
+	}
+}
+
+func ipv6() family {
+	return family{
+		&nftables.Table{Name: Table, Family: nftables.TableFamilyIPv6},
+		nftables.TypeIP6Addr, 8, 24, 16, netip.PrefixFrom(netip.AddrFrom16([16]byte{0xff}), 8),
+	}
+}
+
+func bridgeTable() *nftables.Table {
+	return &nftables.Table{Name: Table, Family: nftables.TableFamilyBridge}
+}
+
+func set(t *nftables.Table, name string, key nftables.SetDatatype) *nftables.Set {
+	s := &nftables.Set{Table: t, Name: name, KeyType: key, KeyByteOrder: binaryutil.NativeEndian}
+	s.Concatenation = strings.Contains(key.Name, " . ")
+	return s
+}
+
+func verdictMap(t *nftables.Table, name string, key nftables.SetDatatype) *nftables.Set {
+	s := set(t, name, key)
+	s.IsMap, s.DataType = true, nftables.TypeVerdict
+	return s
+}
+
+func concat(types ...nftables.SetDatatype) nftables.SetDatatype {
+	return nftables.MustConcatSetType(types...)
+}
+
+func (f family) pair() *nftables.Set {
+	return verdictMap(f.table, "pair", concat(nftables.TypeIFName, nftables.TypeIFName))
+}
+func (f family) from() *nftables.Set    { return verdictMap(f.table, "from", nftables.TypeIFName) }
+func (f family) to() *nftables.Set      { return verdictMap(f.table, "to", nftables.TypeIFName) }
+func (f family) bridges() *nftables.Set { return set(f.table, "bridges", nftables.TypeIFName) }
+func (f family) masq() *nftables.Set {
+	return verdictMap(f.table, "masq", concat(nftables.TypeIFName, f.addr))
+}
+
+func guarded() *nftables.Set { return set(bridgeTable(), "guarded", nftables.TypeIFName) }
+func allowed() *nftables.Set {
+	return set(bridgeTable(), "allowed", concat(nftables.TypeIFName, nftables.TypeEtherAddr))
+}
+
+// A chain and its rules, each with the text by which CHECK knows it again.
+type chain struct {
+	*nftables.Chain
+	rules []rule
+}
+
+type rule struct {
+	text  string
+	exprs []expr.Any
+}
+
+const fromOpen = "from-open"
+
+// sets returns all sets of the family's table, those that rules use among them.
+func (f family) sets() []*nftables.Set {
+	return []*nftables.Set{f.pair(), f.from(), f.to(), f.bridges(), f.masq()}
+}
+
+// chains returns the fixed chains.
+func (f family) chains() []chain {
+	accept := nftables.ChainPolicyAccept
+	return []chain{
+		{&nftables.Chain{Name: fromOpen, Table: f.table}, []rule{
+			{"oifname @bridges drop", []expr.Any{ifname(expr.MetaKeyOIFNAME, 1), lookup("bridges"), verdict(expr.VerdictDrop, "")}},
+		}},
+		{&nftables.Chain{
+			Name: "forward", Table: f.table, Type: nftables.ChainTypeFilter, Policy: &accept,
+			Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
+		}, []rule{
+			{"iifname . oifname vmap @pair", []expr.Any{ifname(expr.MetaKeyIIFNAME, 1), ifname(expr.MetaKeyOIFNAME, 2), vmap("pair")}},
+			{"iifname vmap @from", []expr.Any{ifname(expr.MetaKeyIIFNAME, 1), vmap("from")}},
+			{"oifname vmap @to", []expr.Any{ifname(expr.MetaKeyOIFNAME, 1), vmap("to")}},
+		}},
+		{&nftables.Chain{
+			Name: "postrouting", Table: f.table, Type: nftables.ChainTypeNAT, Policy: &accept,
+			Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
+		}, []rule{
+			{"iifname . saddr vmap @masq", []expr.Any{ifname(expr.MetaKeyIIFNAME, 1), f.load(f.saddr, 2), vmap("masq")}},
+		}},
+	}
+}
+
+// masqChain returns the chain of a prefix. It is a function of the prefix
+// alone, so networks can share it and anybody can make it again.
+func (f family) masqChain(p netip.Prefix) chain {
+	p = p.Masked()
+	back := func(p netip.Prefix) rule {
+		mask := net.CIDRMask(p.Bits(), int(f.size)*8)
+		return rule{"daddr " + p.String() + " return", []expr.Any{
+			f.load(f.daddr, 1),
+			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: f.size, Mask: mask, Xor: make([]byte, f.size)},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Masked().Addr().AsSlice()},
+			verdict(expr.VerdictReturn, ""),
+		}}
+	}
+	return chain{
+		&nftables.Chain{Name: masqChainName(p), Table: f.table},
+		[]rule{back(p), back(f.multicast), {"masquerade", []expr.Any{&expr.Masq{}}}},
+	}
+}
+
+// masqChainName spells the prefix in characters that the nft command can parse.
+func masqChainName(p netip.Prefix) string {
+	return "masq-" + strings.ReplaceAll(p.Masked().String(), ":", "_")
+}
+
+// bridgeChain checks senders where the packet enters the bridge.
+func bridgeChain() chain {
+	accept := nftables.ChainPolicyAccept
+	priority := nftables.ChainPriority(-300) // before everything else that looks at bridged packets
+	return chain{
+		&nftables.Chain{
+			Name: "prerouting", Table: bridgeTable(), Type: nftables.ChainTypeFilter, Policy: &accept,
+			Hooknum: nftables.ChainHookPrerouting, Priority: &priority,
+		}, []rule{
+			{"iifname @guarded iifname . ether saddr != @allowed drop", []expr.Any{
+				ifname(expr.MetaKeyIIFNAME, 1), lookup("guarded"),
+				ifname(expr.MetaKeyIIFNAME, 1),
+				&expr.Payload{DestRegister: 2, Base: expr.PayloadBaseLLHeader, Offset: 6, Len: 6},
+				&expr.Lookup{SourceRegister: 1, SetName: "allowed", Invert: true},
+				verdict(expr.VerdictDrop, ""),
+			}},
+		},
+	}
+}
+
+// ifname loads the 16 bytes of an interface's name, a whole register.
+func ifname(key expr.MetaKey, reg uint32) expr.Any { return &expr.Meta{Key: key, Register: reg} }
+
+func (f family) load(offset, reg uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: f.size}
+}
+
+func lookup(set string) expr.Any { return &expr.Lookup{SourceRegister: 1, SetName: set} }
+
+func vmap(name string) expr.Any {
+	return &expr.Lookup{SourceRegister: 1, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true, SetName: name}
+}
+
+func verdict(kind expr.VerdictKind, chain string) *expr.Verdict {
+	return &expr.Verdict{Kind: kind, Chain: chain}
+}
+
+func comment(text string) []byte { return userdata.AppendString(nil, userdata.TypeComment, text) }
+
+// name16 is the key of an interface.
+func name16(name string) []byte {
+	b := make([]byte, 16)
+	copy(b, name)
+	return b
+}
