@@ -1,0 +1,40 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// binDir holds the binaries under test. It is set once, by TestMain.
+var binDir string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	if binDir = os.Getenv("BOWLINE_BIN"); binDir != "" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "bowline-bin")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	for name, pkg := range map[string]string{"bowline": "runtime/bowline", "bowline-bridge": "plugins/bridge", "bowline-ipam": "ipam/bowline-ipam"} {
+		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), "./"+pkg)
+		cmd.Dir = "../.."
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", name, err, out)
+			return 1
+		}
+	}
+	binDir = dir
+	return m.Run()
+}
+
+// bin returns the path of a binary under test, such as "bowline-bridge".
+func bin(name string) string { return filepath.Join(binDir, name) }

@@ -1,0 +1,168 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A snapshot is everything on a host that a plugin could leave behind, as
+// sorted lines by kind.
+type snapshot map[string][]string
+
+func (h *host) snapshot() snapshot {
+	h.t.Helper()
+	s := snapshot{
+		"link":    h.links(),
+		"address": h.addresses(),
+		"route": lines(h.run("ip", "-4", "route", "show", "table", "all"),
+			h.run("ip", "-6", "route", "show", "table", "all")),
+		"rule":    lines(h.run("ip", "-4", "rule"), h.run("ip", "-6", "rule")),
+		"nft":     strings.Split(h.run("nft", "-s", "list", "ruleset"), "\n"), // order matters
+		"record":  h.records(),
+		"mount":   h.mounts(),
+		"process": h.processes(),
+	}
+	return s
+}
+
+func lines(texts ...string) []string {
+	var all []string
+	for _, t := range texts {
+		for l := range strings.Lines(t) {
+			// What counts down is not a difference.
+			l, _, _ = strings.Cut(strings.TrimSpace(l), " expires")
+			all = append(all, l)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (h *host) links() []string {
+	var links []struct {
+		Ifname, Address, Master string
+		MTU                     int
+		Flags                   []string
+		Linkinfo                struct {
+			Kind string `json:"info_kind"`
+		}
+	}
+	h.parse(&links, "ip", "-j", "-d", "link")
+	var all []string
+	for _, l := range links {
+		all = append(all, fmt.Sprintf("%s kind=%s mac=%s mtu=%d master=%s %s", l.Ifname, l.Linkinfo.Kind, l.Address, l.MTU, l.Master, strings.Join(l.Flags, ",")))
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (h *host) addresses() []string {
+	var links []struct {
+		Ifname string
+		Info   []struct {
+			Local     string
+			Prefixlen int
+			Scope     string
+		} `json:"addr_info"`
+	}
+	h.parse(&links, "ip", "-j", "addr")
+	var all []string
+	for _, l := range links {
+		for _, a := range l.Info {
+			if a.Scope != "link" { // made by the kernel, some time after its link
+				all = append(all, fmt.Sprintf("%s %s/%d %s", l.Ifname, a.Local, a.Prefixlen, a.Scope))
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// parse reads the JSON output of a command.
+func (h *host) parse(v any, name string, args ...string) {
+	h.t.Helper()
+	out := h.run(name, args...)
+	if strings.TrimSpace(out) == "" {
+		return
+	}
+	if err := json.Unmarshal([]byte(out), v); err != nil {
+		h.t.Fatalf("%s %v: %v in %q", name, args, err, out)
+	}
+}
+
+// records lists the files that Bowline keeps, but for locks, which are empty
+// and stay.
+func (h *host) records() []string {
+	var all []string
+	for _, dir := range []string{"run", "lib", "plugins", "cni"} {
+		filepath.WalkDir(filepath.Join(h.dir, dir), func(p string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || isLock(p, d) {
+				return nil
+			}
+			all = append(all, strings.TrimPrefix(p, h.dir+"/"))
+			return nil
+		})
+	}
+	slices.Sort(all)
+	return all
+}
+
+func isLock(path string, d fs.DirEntry) bool {
+	info, err := d.Info()
+	return err == nil && info.Size() == 0 && strings.Contains(filepath.Base(path), "lock")
+}
+
+// mounts lists what is mounted in the host's directory.
+func (h *host) mounts() []string {
+	data, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var all []string
+	for l := range strings.Lines(string(data)) {
+		if f := strings.Fields(l); len(f) > 2 && strings.HasPrefix(f[1], h.dir+"/") {
+			all = append(all, f[2]+" at "+f[1])
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// processes lists what was started on the host and still runs.
+func (h *host) processes() []string {
+	var all []string
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		env, err := os.ReadFile(dir + "/environ")
+		if err != nil || !strings.Contains(string(env), "BOWLINE_E2E_HOST="+h.dir+"\x00") {
+			continue
+		}
+		if cmd, err := os.ReadFile(dir + "/cmdline"); err == nil && len(cmd) > 0 {
+			all = append(all, filepath.Base(dir)+" "+strings.ReplaceAll(string(cmd), "\x00", " "))
+		}
+	}
+	return all
+}
+
+// diff says which lines came (+) and went (-), or "" if none did.
+func diff(before, after snapshot) string {
+	var b strings.Builder
+	for _, kind := range []string{"link", "address", "route", "rule", "nft", "record", "mount", "process"} {
+		for _, l := range before[kind] {
+			if !slices.Contains(after[kind], l) {
+				fmt.Fprintf(&b, "- %s: %s\n", kind, l)
+			}
+		}
+		for _, l := range after[kind] {
+			if !slices.Contains(before[kind], l) {
+				fmt.Fprintf(&b, "+ %s: %s\n", kind, l)
+			}
+		}
+	}
+	return b.String()
+}
