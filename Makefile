@@ -30,7 +30,7 @@ build: ## static binaries into bin/
 	@mv bin/bridge bin/bowline-bridge
 
 bench: build ## side by side with the reference plugins; BENCH=-quick for a minute's worth
-	@hack/setup.sh bench
+	@hack/setup.sh test
 	@go build -o .cache/bin/bench ./bench
 	@$(SUDO) .cache/bin/bench -ours bin -reference .cache/ref $(BENCH)
 

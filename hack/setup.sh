@@ -2,8 +2,8 @@
 # Installs what this repository needs and this machine lacks, and says so.
 #
 #   hack/setup.sh build|demo   for `make build` and `make demo`: nothing but Go, git and make
-#   hack/setup.sh test         for `make test`: packages of the distribution, Go tools into .cache/bin
-#   hack/setup.sh bench        for `make bench`: as test, and the reference plugins into .cache/ref
+#   hack/setup.sh test         for `make test` and `make bench`: packages of the distribution, Go tools
+#                              into .cache/bin, the reference plugins into .cache/ref
 #
 # Debian 12 and Ubuntu 24.04, as root or with sudo. Runs in under a second and
 # touches no network when everything is there.
@@ -61,7 +61,7 @@ mkdir -p "$cache/bin"
 
 case $level in
 build | demo) ;;
-test | bench)
+test)
 	[ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "want root or sudo"
 	want ip iproute2
 	want nft nftables
@@ -78,14 +78,18 @@ test | bench)
 	# It holds staticcheck; about a minute of two cores, once.
 	tool golangci-lint "$golangci" || die "golangci-lint could not be built, see $cache/setup-golangci-lint.log"
 	;;
-*) die "level $level: want build, demo, test or bench" ;;
+*) die "level $level: want build, demo or test" ;;
 esac
 
-if [ "$level" = bench ] && ! [ -e "$cache/ref/.$reference" ]; then
+# The reference plugins: tests delegate to them, benchmarks run them in turns
+# with ours. From source, because what distributions have is old.
+if [ "$level" = test ] && ! [ -e "$cache/ref/.$reference" ]; then
 	say "building the reference plugins $reference"
 	p=github.com/containernetworking/plugins/plugins
 	GOBIN=$cache/ref GOFLAGS= CGO_ENABLED=0 nice go install -trimpath -ldflags "-s -w" \
-		$p/main/{bridge,loopback}@$reference $p/ipam/host-local@$reference $p/meta/portmap@$reference
+		$p/main/{bridge,loopback}@$reference $p/ipam/{host-local,static}@$reference \
+		$p/meta/{portmap,firewall,bandwidth,tuning}@$reference >"$cache/setup-reference.log" 2>&1 ||
+		die "the reference plugins could not be built, see $cache/setup-reference.log"
 	touch "$cache/ref/.$reference"
 fi
 say "ready for $level"

@@ -24,6 +24,9 @@ func referenceDir() string {
 	if dir := os.Getenv("BOWLINE_REFERENCE_BIN"); dir != "" {
 		return dir
 	}
+	if dir, err := filepath.Abs("../../.cache/ref"); err == nil && fileExists(dir) {
+		return dir // what hack/setup.sh built
+	}
 	return "/usr/lib/cni"
 }
 
@@ -147,9 +150,6 @@ type call struct {
 
 // cni executes the plugin of c on the host, and returns what it printed.
 func (h *host) cni(c conf, a call) ([]byte, error) {
-	if name, ok := c["name"].(string); ok && a.verb == "ADD" {
-		h.used[name] = c
-	}
 	if ipam, ok := c["ipam"].(map[string]any); ok && ipam["type"] == "host-local" && ipam["dataDir"] == nil {
 		c = c.ipam("dataDir", h.dir+"/cni") // not that of the machine
 	}
@@ -157,7 +157,13 @@ func (h *host) cni(c conf, a call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.cniRaw(fmt.Sprint(c["type"]), stdin, a)
+	out, err := h.cniRaw(fmt.Sprint(c["type"]), stdin, a)
+	if err == nil && a.verb == "ADD" {
+		h.usedMu.Lock()
+		h.used[fmt.Sprint(c["name"])] = c
+		h.usedMu.Unlock()
+	}
+	return out, err
 }
 
 // cniRaw is cni for a standard input that need not be JSON.

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +25,8 @@ type host struct {
 	dir string   // scratch; short, for sockets go into it
 	env []string // of every command run on the host
 
-	used map[string]conf // networks that were touched, for the final GC
+	usedMu sync.Mutex
+	used   map[string]conf // networks that were touched, for the final GC
 }
 
 // newHost returns a host with its loopback up.

@@ -95,8 +95,8 @@ func (h *host) parse(v any, name string, args ...string) {
 	}
 }
 
-// records lists the files that Bowline keeps, but for locks, which are empty
-// and stay.
+// records lists the files that Bowline keeps, and the leases of a delegated
+// host-local. Locks, which are empty, and host-local's own marks may stay.
 func (h *host) records() []string {
 	var all []string
 	for _, dir := range []string{"run", "lib", "plugins", "cni"} {
@@ -114,7 +114,8 @@ func (h *host) records() []string {
 
 func isLock(path string, d fs.DirEntry) bool {
 	info, err := d.Info()
-	return err == nil && info.Size() == 0 && strings.Contains(filepath.Base(path), "lock")
+	return err == nil && info.Size() == 0 && strings.Contains(filepath.Base(path), "lock") ||
+		strings.HasPrefix(filepath.Base(path), "last_reserved_ip")
 }
 
 // mounts lists what is mounted in the host's directory.
