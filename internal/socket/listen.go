@@ -112,6 +112,9 @@ type owned struct {
 	born fs.FileInfo
 }
 
+// Addr returns the path that clients dial, not the one it was born at.
+func (o *owned) Addr() net.Addr { return &net.UnixAddr{Name: o.path, Net: "unix"} }
+
 func (o *owned) Close() error {
 	if unlock, err := lockDir(filepath.Dir(o.path)); err == nil {
 		if now, err := os.Lstat(o.path); err == nil && os.SameFile(now, o.born) {

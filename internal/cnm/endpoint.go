@@ -1,0 +1,276 @@
+package cnm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/netns"
+	"github.com/bowline-net/bowline/internal/state"
+	"github.com/bowline-net/bowline/internal/undo"
+)
+
+// face is what the records of Docker's endpoints have as their face.
+const face = "cnm"
+
+// spec returns the endpoint that a CreateEndpoint asks for.
+func (d *NetworkDriver) spec(r createEndpointRequest) (bowline.EndpointSpec, error) {
+	e := bowline.EndpointSpec{ID: r.EndpointID}
+	if e.ID == "" {
+		return e, bowline.Wrong(bowline.ErrInvalid, `EndpointID="": want the endpoint's ID`)
+	}
+	// Asked here and not in Join: dockerd leaves the ports out if another
+	// network publishes them, and Join repeats them for every network.
+	if err := d.refusePorts(r.Options); err != nil {
+		return e, err
+	}
+	if r.Interface != nil {
+		for _, a := range []string{r.Interface.Address, r.Interface.AddressIPv6} {
+			if a == "" {
+				continue
+			}
+			p, err := netip.ParsePrefix(a)
+			if err != nil {
+				return e, bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("endpoint %.12s: address %q: want an address and prefix length", e.ID, a))
+			}
+			e.Addrs = append(e.Addrs, p)
+		}
+		if m := r.Interface.MacAddress; m != "" {
+			mac, err := net.ParseMAC(m)
+			if err != nil || len(mac) != 6 {
+				return e, bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("endpoint %.12s: MacAddress=%q: want six octets", e.ID, m))
+			}
+			e.MAC = mac
+		}
+	}
+	var err error
+	e.Options, err = endpointOptions(r.Options)
+	return e, err
+}
+
+func (d *NetworkDriver) createEndpoint(ctx context.Context, r createEndpointRequest) (createEndpointResponse, error) {
+	var none createEndpointResponse
+	e, err := d.spec(r)
+	if err != nil {
+		return none, err
+	}
+	unlock, err := d.locks.lock(ctx, r.NetworkID)
+	if err != nil {
+		return none, err
+	}
+	defer unlock()
+	n, err := d.networks.Get(ctx, r.NetworkID)
+	if err != nil {
+		return none, err
+	}
+	if v, ok := d.Driver.(bowline.Validator); ok {
+		if err := v.ValidateEndpoint(n.Config(), e); err != nil {
+			return none, err
+		}
+	}
+	if _, err := d.endpoints.Get(ctx, d.Name, n.ID, e.ID); err == nil { // repeated
+		att, err := d.attach(ctx, n, e)
+		return answer(r.Interface, att), err
+	}
+	var u undo.Stack // no DeleteEndpoint follows a CreateEndpoint that failed
+	defer u.Rollback(ctx)
+	rec := d.record(n, e)
+	if err := d.endpoints.Put(ctx, rec); err != nil {
+		return none, err
+	}
+	u.Push("delete endpoint "+e.ID, func(ctx context.Context) error { return d.removeEndpoint(ctx, n, rec) })
+	att, err := d.attach(ctx, n, e)
+	if err != nil {
+		return none, err
+	}
+	rec.MAC, rec.Addrs, rec.Ready = att.MAC.String(), att.Addrs, true
+	if len(att.Host) > 0 {
+		rec.Link = att.Host[len(att.Host)-1].Name
+	}
+	if err := d.endpoints.Put(ctx, rec); err != nil {
+		return none, err
+	}
+	u.Commit()
+	return answer(r.Interface, att), nil
+}
+
+// attach has the driver make e, and n before it: after a reboot, or when
+// somebody removed the bridge, all that is left of n is its record.
+func (d *NetworkDriver) attach(ctx context.Context, n Network, e bowline.EndpointSpec) (bowline.Attachment, error) {
+	if err := d.Driver.CreateNetwork(ctx, n.Config()); err != nil {
+		return bowline.Attachment{}, err
+	}
+	att, err := d.Driver.CreateEndpoint(ctx, n.Config(), e)
+	if err != nil {
+		return bowline.Attachment{}, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.attachments[e.ID] = att
+	return att, nil
+}
+
+func (d *NetworkDriver) record(n Network, e bowline.EndpointSpec) state.Endpoint {
+	return state.Endpoint{
+		Driver: d.Name, Face: face, Network: n.ID, ID: e.ID, BootID: state.BootID(),
+		Addrs: e.Addrs, MAC: e.MAC.String(), Options: n.Options, EndpointOptions: e.Options,
+		Created: time.Now().UTC(),
+	}
+}
+
+// recorded returns the endpoint that a record tells of.
+func recorded(r state.Endpoint) bowline.EndpointSpec {
+	e := bowline.EndpointSpec{ID: r.ID, Addrs: r.Addrs, Options: r.EndpointOptions}
+	e.MAC, _ = net.ParseMAC(r.MAC) // empty: none was known yet
+	return e
+}
+
+// answer fills in what asked left empty, and nothing else.
+func answer(asked *endpointInterface, att bowline.Attachment) createEndpointResponse {
+	var given endpointInterface
+	if asked != nil {
+		given = *asked
+	}
+	var r createEndpointResponse
+	if given.MacAddress == "" {
+		r.Interface.MacAddress = att.MAC.String()
+	}
+	for _, a := range att.Addrs {
+		if a.Addr().Is4() && given.Address == "" {
+			r.Interface.Address = a.String()
+		}
+		if a.Addr().Is6() && given.AddressIPv6 == "" {
+			r.Interface.AddressIPv6 = a.String()
+		}
+	}
+	return r
+}
+
+func (d *NetworkDriver) join(ctx context.Context, r joinRequest) (joinResponse, error) {
+	var none joinResponse
+	unlock, err := d.locks.lock(ctx, r.NetworkID)
+	if err != nil {
+		return none, err
+	}
+	defer unlock()
+	n, err := d.networks.Get(ctx, r.NetworkID)
+	if err != nil {
+		return none, err
+	}
+	rec, err := d.endpoints.Get(ctx, d.Name, n.ID, r.EndpointID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return none, bowline.Wrong(bowline.ErrUnknown, fmt.Sprintf("network %.12s: endpoint %.12s does not exist", n.ID, r.EndpointID))
+	}
+	if err != nil {
+		return none, err
+	}
+	d.mu.Lock()
+	att, known := d.attachments[rec.ID]
+	d.mu.Unlock()
+	if !known { // made by a process before this one
+		if att, err = d.attach(ctx, n, recorded(rec)); err != nil {
+			return none, err
+		}
+	}
+	rec.Sandbox = r.SandboxKey
+	if id, ok := netns.Stat(r.SandboxKey); ok {
+		rec.NetnsIno = id.Ino
+	}
+	if err := d.endpoints.Put(ctx, rec); err != nil {
+		return none, err
+	}
+	return joined(n, att), nil
+}
+
+// joined says how dockerd is to dress the link. Without a gateway it must also
+// be told that this is meant, or it connects the sandbox to docker_gwbridge.
+func joined(n Network, att bowline.Attachment) joinResponse {
+	j := joinResponse{DisableGatewayService: len(att.Gateways) == 0}
+	if att.Link != "" {
+		j.InterfaceName = &interfaceName{SrcName: att.Link, DstPrefix: n.Prefix}
+	}
+	for _, gw := range att.Gateways {
+		if gw.Is4() {
+			j.Gateway = gw.String()
+		} else {
+			j.GatewayIPv6 = gw.String()
+		}
+	}
+	for _, route := range att.Routes {
+		s := staticRoute{Destination: route.Dst.String(), RouteType: onLink}
+		if route.Via.IsValid() {
+			s.RouteType, s.NextHop = viaNextHop, route.Via.String()
+		}
+		j.StaticRoutes = append(j.StaticRoutes, s)
+	}
+	return j
+}
+
+// leave forgets the sandbox. dockerd itself moves the link out of it.
+func (d *NetworkDriver) leave(ctx context.Context, r endpointRequest) (empty, error) {
+	ctx = context.WithoutCancel(ctx)
+	unlock, err := d.locks.lock(ctx, r.NetworkID)
+	if err != nil {
+		return empty{}, err
+	}
+	defer unlock()
+	rec, err := d.endpoints.Get(ctx, d.Name, r.NetworkID, r.EndpointID)
+	if err != nil { // gone already: DeleteEndpoint needs no record
+		return empty{}, nil
+	}
+	rec.Sandbox, rec.NetnsIno = "", 0
+	return empty{}, d.endpoints.Put(ctx, rec)
+}
+
+func (d *NetworkDriver) deleteEndpoint(ctx context.Context, r endpointRequest) (empty, error) {
+	ctx = context.WithoutCancel(ctx)
+	unlock, err := d.locks.lock(ctx, r.NetworkID)
+	if err != nil {
+		return empty{}, err
+	}
+	defer unlock()
+	rec, err := d.endpoints.Get(ctx, d.Name, r.NetworkID, r.EndpointID)
+	if err != nil {
+		rec = state.Endpoint{Driver: d.Name, Network: r.NetworkID, ID: r.EndpointID}
+		if !errors.Is(err, fs.ErrNotExist) {
+			d.log.Warn("endpoint record unreadable, removing by ID alone", "endpoint", r.EndpointID, "error", err)
+		}
+	}
+	n, err := d.networks.Get(ctx, r.NetworkID)
+	if err != nil {
+		n = Network{Driver: d.Name, ID: r.NetworkID, Options: rec.Options}
+	}
+	return empty{}, d.removeEndpoint(ctx, n, rec)
+}
+
+// removeEndpoint undoes what createEndpoint did, the record last.
+func (d *NetworkDriver) removeEndpoint(ctx context.Context, n Network, rec state.Endpoint) error {
+	if err := d.Driver.DeleteEndpoint(ctx, n.Config(), recorded(rec)); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	delete(d.attachments, rec.ID)
+	d.mu.Unlock()
+	return d.endpoints.Delete(ctx, d.Name, rec.Network, rec.ID)
+}
+
+// operInfo is shown by nothing that people look at, but dockerd 29 asks for it
+// when it restores containers, so an unknown endpoint is no error.
+func (d *NetworkDriver) operInfo(ctx context.Context, r endpointRequest) (operInfoResponse, error) {
+	value := map[string]string{}
+	if rec, err := d.endpoints.Get(ctx, d.Name, r.NetworkID, r.EndpointID); err == nil {
+		value["bowline.link"], value["bowline.mac"] = rec.Link, rec.MAC
+	}
+	return operInfoResponse{Value: value}, nil
+}
+
+// programConnectivity comes for the endpoint that the sandbox's default route
+// leads through, with the ports to publish there.
+func (d *NetworkDriver) programConnectivity(_ context.Context, r connectivityRequest) (empty, error) {
+	return empty{}, d.refusePorts(r.Options)
+}
