@@ -1,0 +1,32 @@
+package main
+
+// helpTemplate is the shape of every help screen: what it does, how it is
+// called, its commands and flags, and the exit codes.
+const helpTemplate = `{{with or .Long .Short}}{{.}}.{{end}}
+
+Usage:
+{{- if .HasAvailableSubCommands}}
+{{- $path := .CommandPath}}
+{{- range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad (print $path " " .Name) 24}} {{.Short}}{{end}}{{end}}
+{{- else}}
+  {{.UseLine}}
+{{- end}}
+{{- if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{- end}}
+{{- if .HasAvailableInheritedFlags}}
+
+Flags of all commands:
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}
+{{- end}}
+{{- with .Example}}
+
+Examples:
+{{.}}
+{{- end}}
+
+Exit status: {{with index .Annotations "exit"}}{{.}}{{else}}0 done, 1 failed, 2 wrong usage{{end}}.
+`
