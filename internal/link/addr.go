@@ -8,6 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Addresses that we add carry our mark where the kernel keeps it (Linux 5.18),
+// so that we can take them back from a bridge that is not ours.
+const (
+	ifaProto = 11   // IFA_PROTO
+	ourProto = 0xb0 // not one of the kernel's, which are below 4
+)
+
 // An Addr is an address of a link.
 type Addr struct {
 	Prefix netip.Prefix // the address itself, with the length of its prefix
@@ -53,6 +60,7 @@ func addrMessage(typ, flags uint16, index int, a Addr) *msg {
 	addr := a.Prefix.Addr().AsSlice()
 	m.attr(unix.IFA_LOCAL, addr)
 	m.attr(unix.IFA_ADDRESS, addr)
+	m.u8(ifaProto, ourProto)
 	if a.Prefix.Addr().Is4() && a.Prefix.Bits() < 31 {
 		m.attr(unix.IFA_BROADCAST, broadcast(a.Prefix))
 	}
@@ -69,6 +77,15 @@ func broadcast(p netip.Prefix) []byte {
 
 // Addrs returns the addresses of the link, IPv6 link-local ones left out.
 func (h *Handle) Addrs(ctx context.Context, index int) ([]netip.Prefix, error) {
+	return h.addrs(ctx, index, false)
+}
+
+// OurAddrs returns those of the link's addresses that we added.
+func (h *Handle) OurAddrs(ctx context.Context, index int) ([]netip.Prefix, error) {
+	return h.addrs(ctx, index, true)
+}
+
+func (h *Handle) addrs(ctx context.Context, index int, oursOnly bool) ([]netip.Prefix, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
@@ -78,16 +95,17 @@ func (h *Handle) Addrs(ctx context.Context, index int) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	err := h.conn.get(m, true, func(body []byte) {
 		// Kernels without strict checking answer with all links.
-		if p, i := parseAddr(body); p.IsValid() && i == index && !p.Addr().IsLinkLocalUnicast() {
+		p, i, ours := parseAddr(body)
+		if p.IsValid() && i == index && !p.Addr().IsLinkLocalUnicast() && (ours || !oursOnly) {
 			all = append(all, p)
 		}
 	})
 	return all, failure("list addresses", err)
 }
 
-func parseAddr(body []byte) (p netip.Prefix, index int) {
+func parseAddr(body []byte) (p netip.Prefix, index int, ours bool) {
 	if len(body) < unix.SizeofIfAddrmsg {
-		return netip.Prefix{}, 0
+		return netip.Prefix{}, 0, false
 	}
 	var addr netip.Addr
 	attrs(body[unix.SizeofIfAddrmsg:], func(typ uint16, data []byte) {
@@ -95,8 +113,9 @@ func parseAddr(body []byte) (p netip.Prefix, index int) {
 		if typ == unix.IFA_LOCAL || typ == unix.IFA_ADDRESS && !addr.IsValid() {
 			addr, _ = netip.AddrFromSlice(data)
 		}
+		ours = ours || typ == ifaProto && len(data) == 1 && data[0] == ourProto
 	})
-	return netip.PrefixFrom(addr, int(body[1])), int(native32(body[4:]))
+	return netip.PrefixFrom(addr, int(body[1])), int(native32(body[4:])), ours
 }
 
 func family(a netip.Addr) uint8 {

@@ -49,7 +49,11 @@ func (h *Handle) EnsureBridge(ctx context.Context, b Bridge) (info Info, made bo
 	err = h.conn.do(m)
 	if made = err == nil; made {
 		set := Change{Alias: b.Alias, MTU: b.MTU, Promisc: b.Promisc, Up: true}
-		if err = h.conn.do(set.messages(b.Name)...); err != nil {
+		err = h.conn.do(set.messages(b.Name)...)
+		if err == nil && b.VLANFiltering {
+			err = h.filtersVLANs(b.Name)
+		}
+		if err != nil {
 			_ = h.delete(b.Name)
 			return Info{}, false, failure(what, err)
 		}
@@ -82,6 +86,24 @@ func (p *Port) attrs(m *msg) {
 		m.u8(unix.IFLA_BRPORT_MODE, bit(p.Hairpin))
 		m.u8(unix.IFLA_BRPORT_ISOLATED, bit(p.Isolated))
 	})
+}
+
+// GetPort returns how its bridge treats the port with that index.
+func (h *Handle) GetPort(ctx context.Context, index int) (Port, error) {
+	what := fmt.Sprintf("get bridge port %d", index)
+	if err := ctx.Err(); err != nil {
+		return Port{}, fmt.Errorf("%s: %w", what, err)
+	}
+	m := newMsg(unix.RTM_GETLINK, unix.NLM_F_REQUEST)
+	m.ifinfo(unix.AF_UNSPEC, index, 0, 0)
+	var p Port
+	err := h.conn.get(m, false, func(body []byte) {
+		within(body[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
+			p.Hairpin = p.Hairpin || typ == unix.IFLA_BRPORT_MODE && data[0] == 1
+			p.Isolated = p.Isolated || typ == unix.IFLA_BRPORT_ISOLATED && data[0] == 1
+		}, unix.IFLA_LINKINFO, unix.IFLA_INFO_SLAVE_DATA)
+	})
+	return p, failure(what, err)
 }
 
 func bit(b bool) uint8 {

@@ -10,7 +10,6 @@ type msg struct {
 const (
 	headerLen = 16
 	attrLen   = 4
-	nested    = 0x8000 // NLA_F_NESTED
 )
 
 func newMsg(typ, flags uint16) *msg {
@@ -80,4 +79,16 @@ func attrs(b []byte, f func(typ uint16, data []byte)) {
 		f(binary.NativeEndian.Uint16(b[2:])&0x3fff, b[attrLen:n])
 		b = b[min((n+3)&^3, len(b)):]
 	}
+}
+
+// within calls f with each attribute found by descending path in b.
+func within(b []byte, f func(typ uint16, data []byte), path ...uint16) {
+	attrs(b, func(typ uint16, data []byte) {
+		switch {
+		case len(path) == 0:
+			f(typ, data)
+		case typ == path[0]:
+			within(data, f, path[1:]...)
+		}
+	})
 }

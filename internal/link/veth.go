@@ -78,3 +78,30 @@ func (v Veth) message() *msg {
 	})
 	return m
 }
+
+// IsVeth reports whether the pair is there as v says: the same master and
+// alias, and the peer by its name where it belongs.
+func (h *Handle) IsVeth(ctx context.Context, v Veth) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, fmt.Errorf("compare veth %s: %w", v.Name, err)
+	}
+	outer, err := h.get(v.Name)
+	if err != nil {
+		return false, err
+	}
+	if outer.Kind != "veth" || outer.Alias != v.Alias || v.Master != 0 && outer.Master != v.Master {
+		return false, nil
+	}
+	in := h
+	if v.PeerNS != nil {
+		if in, err = Open(v.PeerNS); err != nil {
+			return false, err
+		}
+		defer in.Close()
+	}
+	inner, err := in.get(v.Peer)
+	if isNoDevice(err) {
+		return false, nil
+	}
+	return err == nil && inner.Kind == "veth" && inner.MAC.String() == v.PeerMAC.String(), err
+}

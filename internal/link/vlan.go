@@ -1,0 +1,150 @@
+package link
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bowline-net/bowline"
+)
+
+// VLANAlias marks the port by which a bridge's own link in a VLAN hangs on it.
+const VLANAlias = "bowline vlan port"
+
+// From linux/if_bridge.h.
+const (
+	bridgeVLANInfo = 2 // IFLA_BRIDGE_VLAN_INFO
+	vlanPVID       = 1 << 1
+	vlanUntagged   = 1 << 2
+	vlanRangeBegin = 1 << 3
+	vlanRangeEnd   = 1 << 4
+)
+
+// VLANLinkName is the name of the bridge's own link in a VLAN, as the reference
+// bridge plugin has it.
+func VLANLinkName(bridge string, vlan int) string { return fmt.Sprintf("%s.%d", bridge, vlan) }
+
+// A VLAN is a range of VLAN IDs, 1 to 4094, on a bridge port.
+type VLAN struct {
+	Min, Max int
+	Untagged bool // leaves the port without a tag, and, unless NotPVID, is what comes in without one
+	NotPVID  bool
+}
+
+// filtersVLANs returns nil if the bridge filters VLANs. A kernel without the
+// feature takes the request and does nothing, so only asking back tells.
+func (h *Handle) filtersVLANs(bridge string) error {
+	m := newMsg(unix.RTM_GETLINK, unix.NLM_F_REQUEST)
+	m.ifinfo(unix.AF_UNSPEC, 0, 0, 0)
+	m.str(unix.IFLA_IFNAME, bridge)
+	filters := false
+	err := h.conn.get(m, false, func(body []byte) {
+		within(body[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
+			filters = filters || typ == unix.IFLA_BR_VLAN_FILTERING && data[0] == 1
+		}, unix.IFLA_LINKINFO, unix.IFLA_INFO_DATA)
+	})
+	if err == nil && !filters {
+		return bowline.Wrong(bowline.ErrNoKernel, "VLAN filtering of bridges is not supported by this kernel (CONFIG_BRIDGE_VLAN_FILTERING)")
+	}
+	return err
+}
+
+// EnableVLANFiltering makes the bridge filter VLANs. The error wraps
+// [bowline.ErrNoKernel] if the kernel cannot.
+func (h *Handle) EnableVLANFiltering(ctx context.Context, bridge string) error {
+	what := "filter VLANs on bridge " + bridge
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	m := newMsg(unix.RTM_NEWLINK, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
+	m.ifinfo(unix.AF_UNSPEC, 0, 0, 0)
+	m.str(unix.IFLA_IFNAME, bridge)
+	m.nest(unix.IFLA_LINKINFO, func() {
+		m.attr(unix.IFLA_INFO_KIND, []byte("bridge"))
+		m.nest(unix.IFLA_INFO_DATA, func() { m.u8(unix.IFLA_BR_VLAN_FILTERING, 1) })
+	})
+	if err := h.conn.do(m); err != nil {
+		return failure(what, err)
+	}
+	if err := h.filtersVLANs(bridge); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// SetPortVLANs makes the VLANs those of the port: VLAN 1, which every new port
+// has, goes unless it is among them.
+func (h *Handle) SetPortVLANs(ctx context.Context, port string, vlans []VLAN) error {
+	what := "set VLANs of port " + port
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	info, err := h.get(port)
+	if err != nil {
+		return err
+	}
+	keepsOne := false
+	for _, v := range vlans {
+		keepsOne = keepsOne || v.Min == 1
+		if err := h.conn.do(vlanMessage(unix.RTM_SETLINK, info.Index, v)); err != nil {
+			return failure(what, err)
+		}
+	}
+	if keepsOne {
+		return nil
+	}
+	return failure(what, h.conn.do(vlanMessage(unix.RTM_DELLINK, info.Index, VLAN{Min: 1, Max: 1})))
+}
+
+func vlanMessage(typ uint16, index int, v VLAN) *msg {
+	m := newMsg(typ, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
+	m.ifinfo(unix.AF_BRIDGE, index, 0, 0)
+	var flags uint16
+	if v.Untagged {
+		flags |= vlanUntagged
+		if !v.NotPVID {
+			flags |= vlanPVID
+		}
+	}
+	info := func(flags uint16, id int) {
+		b := binary.NativeEndian.AppendUint16(nil, flags)
+		m.attr(bridgeVLANInfo, binary.NativeEndian.AppendUint16(b, uint16(id)))
+	}
+	m.nest(unix.IFLA_AF_SPEC, func() {
+		if v.Min == v.Max {
+			info(flags, v.Min)
+			return
+		}
+		info(flags|vlanRangeBegin, v.Min)
+		info(flags|vlanRangeEnd, v.Max)
+	})
+	return m
+}
+
+// EnsureVLANLink returns the bridge's own link in the VLAN, and makes it if it
+// is not there: a veth whose other end is an untagged port. It does not need
+// the kernel's 802.1q links.
+func (h *Handle) EnsureVLANLink(ctx context.Context, bridge Info, vlan int) (Info, error) {
+	name := VLANLinkName(bridge.Name, vlan)
+	info, err := h.Get(ctx, name)
+	if err == nil || !errors.Is(err, bowline.ErrUnknown) {
+		return info, err
+	}
+	port := bowline.LinkName("bwv", name)
+	v := Veth{Name: port, Alias: VLANAlias, MTU: bridge.MTU, Master: bridge.Index, Peer: name, PeerMAC: bowline.MAC("vlan", name)}
+	if err := h.CreateVeth(ctx, v); err != nil && !errors.Is(err, bowline.ErrConflict) {
+		return Info{}, err
+	}
+	err = h.SetPortVLANs(ctx, port, []VLAN{{Min: vlan, Max: vlan, Untagged: true}})
+	if err == nil {
+		err = h.Set(ctx, name, Change{Up: true})
+	}
+	if err != nil {
+		_ = h.delete(port)
+		return Info{}, err
+	}
+	return h.Get(ctx, name)
+}

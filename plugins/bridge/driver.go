@@ -1,0 +1,290 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/link"
+	"github.com/bowline-net/bowline/internal/nft"
+	"github.com/bowline-net/bowline/internal/undo"
+)
+
+// A driver connects the containers of one host through Linux bridges: each
+// endpoint is a veth whose outer end is a port of the network's bridge.
+type driver struct {
+	host  *link.Handle
+	rules *nft.Handle
+}
+
+var (
+	_ bowline.Driver         = (*driver)(nil)
+	_ bowline.Validator      = (*driver)(nil)
+	_ bowline.StatusReporter = (*driver)(nil)
+	_ bowline.Collector      = (*driver)(nil)
+)
+
+// newDriver returns a driver for the host whose namespace is ns, or the
+// process's own if ns is nil.
+func newDriver(ns bowline.Namespace) (*driver, error) {
+	host, err := link.Open(ns)
+	if err != nil {
+		return nil, err
+	}
+	return &driver{host, nft.Open(ns)}, nil
+}
+
+// bridgeName is the name that the network asks for, or one of its own.
+func bridgeName(n bowline.NetworkConfig, o options) string {
+	if o.bridge != "" {
+		return o.bridge
+	}
+	return bowline.LinkName("bwb", n.ID)
+}
+
+// alias marks a bridge as made by us, so that we may delete it.
+const alias = "bowline network "
+
+func outerName(n bowline.NetworkConfig, endpoint string) string {
+	return bowline.LinkName("bwo", n.ID, endpoint)
+}
+
+func innerName(n bowline.NetworkConfig, e bowline.EndpointSpec) string {
+	if e.Sandbox != nil && e.IfName != "" {
+		return e.IfName
+	}
+	return bowline.LinkName("bwi", n.ID, e.ID)
+}
+
+// endpointAlias says in ip link what the outer end is for. It starts with the
+// network, so that the network's endpoints can be found by it.
+func endpointAlias(n bowline.NetworkConfig, endpoint string) string {
+	return endpointPrefix(n) + fmt.Sprintf("%.100s", endpoint)
+}
+
+func endpointPrefix(n bowline.NetworkConfig) string {
+	return fmt.Sprintf("bowline endpoint %.100s/", n.ID)
+}
+
+// ValidateNetwork implements [bowline.Validator].
+func (d *driver) ValidateNetwork(n bowline.NetworkConfig) error {
+	o, err := parseOptions(n)
+	if err != nil {
+		return err
+	}
+	if o.disableContainerInterface && len(n.Pools) > 0 {
+		return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf(
+			`network %q: option disableContainerInterface="true": want a network without ipam, for a link that is down has no use for addresses`, n.ID))
+	}
+	return nil
+}
+
+// ValidateEndpoint implements [bowline.Validator].
+func (d *driver) ValidateEndpoint(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	_, err := parseEndpointOptions(e)
+	return err
+}
+
+// CreateNetwork implements [bowline.Driver].
+func (d *driver) CreateNetwork(ctx context.Context, n bowline.NetworkConfig) error {
+	o, err := parseOptions(n)
+	if err != nil {
+		return err
+	}
+	var u undo.Stack
+	defer u.Rollback(ctx)
+	br, made, err := d.ensureBridge(ctx, n, o)
+	if err != nil {
+		return err
+	}
+	if made {
+		u.Push("delete bridge "+br.Name, func(ctx context.Context) error { return d.host.Delete(ctx, br.Name) })
+	}
+	if o.isGateway {
+		if err := d.ensureGateways(ctx, &u, n, o, br); err != nil {
+			return err
+		}
+	}
+	if made && o.firewall == "nft" {
+		rules := ruleNetwork(n, o)
+		u.Push("delete firewall elements of network "+n.ID, func(ctx context.Context) error { return d.rules.DeleteNetwork(ctx, rules) })
+		if err := d.rules.EnsureNetwork(ctx, rules); err != nil {
+			return err
+		}
+	}
+	if o.firewall == "nft" {
+		if err := d.rules.MakeRoom(ctx, br.Name); err != nil {
+			return err
+		}
+	}
+	u.Commit()
+	return nil
+}
+
+// ensureBridge finds the network's bridge or makes it. The fast path is one
+// question to the kernel.
+func (d *driver) ensureBridge(ctx context.Context, n bowline.NetworkConfig, o options) (link.Info, bool, error) {
+	name := bridgeName(n, o)
+	br, err := d.host.Get(ctx, name)
+	if errors.Is(err, bowline.ErrUnknown) {
+		mtu := o.mtu
+		if mtu == 0 {
+			if mtu, err = d.defaultMTU(ctx); err != nil {
+				return link.Info{}, false, err
+			}
+		}
+		return d.host.EnsureBridge(ctx, link.Bridge{
+			Name: name, Alias: alias + n.ID, MAC: bowline.MAC("bridge", name), MTU: mtu,
+			VLANFiltering: o.vlans(), Promisc: o.promisc,
+		})
+	}
+	if err != nil {
+		return link.Info{}, false, err
+	}
+	if br.Kind != "bridge" {
+		return link.Info{}, false, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("network %q: option bridge=%q: a link of that name exists already and is not a bridge", n.ID, name))
+	}
+	return br, false, d.adopt(ctx, n, o, br)
+}
+
+// adopt brings a bridge that was there to what the network asks for. Its MTU
+// only ever grows, for its other ports rely on it.
+func (d *driver) adopt(ctx context.Context, n bowline.NetworkConfig, o options, br link.Info) error {
+	c := link.Change{Up: !br.Up, Promisc: o.promisc}
+	if o.mtu > br.MTU {
+		c.MTU = o.mtu
+	}
+	if c != (link.Change{}) {
+		if err := d.host.Set(ctx, br.Name, c); err != nil {
+			return err
+		}
+	}
+	if o.vlans() {
+		return d.host.EnableVLANFiltering(ctx, br.Name)
+	}
+	return nil
+}
+
+func (d *driver) defaultMTU(ctx context.Context) (int, error) {
+	l, err := d.host.DefaultLink(ctx)
+	if errors.Is(err, bowline.ErrUnknown) {
+		return 1500, nil
+	}
+	return l.MTU, err
+}
+
+// CreateEndpoint implements [bowline.Driver].
+func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) (bowline.Attachment, error) {
+	o, err := parseOptions(n)
+	if err != nil {
+		return bowline.Attachment{}, err
+	}
+	mac, err := endpointMAC(n, e)
+	if err != nil {
+		return bowline.Attachment{}, err
+	}
+	br, err := d.host.Get(ctx, bridgeName(n, o))
+	if err != nil {
+		return bowline.Attachment{}, err
+	}
+	var u undo.Stack
+	defer u.Rollback(ctx)
+	v := link.Veth{
+		Name: outerName(n, e.ID), Alias: endpointAlias(n, e.ID), MTU: o.mtu, Master: br.Index,
+		Port: &link.Port{Hairpin: o.hairpin, Isolated: o.portIsolation || !o.icc},
+		Peer: innerName(n, e), PeerMAC: mac, PeerNS: e.Sandbox,
+	}
+	if v.MTU == 0 {
+		v.MTU = br.MTU
+	}
+	made, err := d.ensureVeth(ctx, v)
+	if err != nil {
+		return bowline.Attachment{}, err
+	}
+	if made {
+		u.Push("delete veth "+v.Name, func(ctx context.Context) error { return d.host.Delete(ctx, v.Name) })
+	}
+	if o.vlans() {
+		if err := d.host.SetPortVLANs(ctx, v.Name, portVLANs(o)); err != nil {
+			return bowline.Attachment{}, err
+		}
+	}
+	if o.firewall == "nft" {
+		rn, re := ruleNetwork(n, o), ruleEndpoint(n, o, e, mac)
+		u.Push("delete firewall elements of "+e.ID, func(ctx context.Context) error { return d.rules.DeleteEndpoint(ctx, rn, re) })
+		if err := d.rules.EnsureEndpoint(ctx, rn, re); err != nil {
+			return bowline.Attachment{}, err
+		}
+	}
+	u.Commit()
+	return attachment(n, o, e, br, v), nil
+}
+
+// ensureVeth makes the pair unless it is there as asked for. It reports whether
+// it made it.
+func (d *driver) ensureVeth(ctx context.Context, v link.Veth) (bool, error) {
+	err := d.host.CreateVeth(ctx, v)
+	if err == nil || !errors.Is(err, bowline.ErrConflict) {
+		return err == nil, err
+	}
+	if _, outerErr := d.host.Get(ctx, v.Name); errors.Is(outerErr, bowline.ErrUnknown) {
+		return false, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("add link %s: the sandbox has a link of that name already", v.Peer))
+	}
+	same, err := d.host.IsVeth(ctx, v)
+	if err != nil || same {
+		return false, err
+	}
+	return false, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("add veth %s: it exists already with another peer than %s", v.Name, v.Peer))
+}
+
+func endpointMAC(n bowline.NetworkConfig, e bowline.EndpointSpec) (net.HardwareAddr, error) {
+	o, err := parseEndpointOptions(e)
+	switch {
+	case err != nil:
+		return nil, err
+	case e.MAC != nil:
+		return e.MAC, nil
+	case o.mac != nil:
+		return o.mac, nil
+	}
+	return bowline.MAC(n.ID, e.ID), nil
+}
+
+func attachment(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, br link.Info, v link.Veth) bowline.Attachment {
+	a := bowline.Attachment{
+		Link: v.Peer, MAC: v.PeerMAC, MTU: v.MTU, Addrs: e.Addrs, Down: o.disableContainerInterface, DAD: o.dad,
+		Host: []bowline.Link{{Name: br.Name, MAC: br.MAC, MTU: br.MTU}, {Name: v.Name, MTU: v.MTU}},
+	}
+	if o.isDefaultGateway && !o.internal {
+		for _, v6 := range []bool{false, true} {
+			if gw := gatewayOf(n, e, v6); gw.IsValid() {
+				a.Gateways = append(a.Gateways, gw)
+			}
+		}
+	}
+	return a
+}
+
+// gatewayOf returns the gateway of the first pool of that family that the
+// endpoint has an address of.
+func gatewayOf(n bowline.NetworkConfig, e bowline.EndpointSpec, v6 bool) netip.Addr {
+	for _, a := range e.Addrs {
+		for _, p := range n.Pools {
+			if a.Addr().Is6() == v6 && p.Prefix.Contains(a.Addr()) {
+				return poolGateway(p)
+			}
+		}
+	}
+	return netip.Addr{}
+}
+
+// poolGateway is the pool's gateway, or its first host.
+func poolGateway(p bowline.Pool) netip.Addr {
+	if p.Gateway.IsValid() {
+		return p.Gateway
+	}
+	return p.Prefix.Masked().Addr().Next()
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/link"
+	"github.com/bowline-net/bowline/internal/undo"
+)
+
+// ensureGateways gives the bridge the gateways of the network's pools and lets
+// the host forward.
+func (d *driver) ensureGateways(ctx context.Context, u *undo.Stack, n bowline.NetworkConfig, o options, br link.Info) error {
+	dev, err := d.gatewayLink(ctx, o, br)
+	if err != nil {
+		return err
+	}
+	for _, p := range n.Pools {
+		want := netip.PrefixFrom(poolGateway(p), p.Prefix.Bits())
+		if err := d.ensureGateway(ctx, u, n, o, dev, want); err != nil {
+			return err
+		}
+		key := "net/ipv4/ip_forward"
+		if p.Prefix.Addr().Is6() {
+			key = "net/ipv6/conf/all/forwarding"
+		}
+		if _, err := d.host.SetSysctl(ctx, key, "1"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gatewayLink is the bridge itself, or its link in the network's VLAN.
+func (d *driver) gatewayLink(ctx context.Context, o options, br link.Info) (link.Info, error) {
+	if o.vlan == 0 {
+		return br, nil
+	}
+	return d.host.EnsureVLANLink(ctx, br, o.vlan)
+}
+
+// ensureGateway adds one address. Another address of the same subnet is in the
+// way, as the reference plugin has it: an error, or replaced with forceAddress.
+func (d *driver) ensureGateway(ctx context.Context, u *undo.Stack, n bowline.NetworkConfig, o options, dev link.Info, want netip.Prefix) error {
+	have, err := d.host.Addrs(ctx, dev.Index)
+	if err != nil {
+		return err
+	}
+	for _, a := range have {
+		if a == want {
+			return nil
+		}
+	}
+	for _, a := range have {
+		if !inTheWay(n, o, a, want) {
+			continue
+		}
+		if !o.forceAddress {
+			return bowline.Wrong(bowline.ErrConflict, fmt.Sprintf(
+				`network %q: gateway %s: bridge %s has the address %s already; want that one, or forceAddress="true"`, n.ID, want, dev.Name, a))
+		}
+		if err := d.host.DeleteAddr(ctx, dev.Index, a); err != nil {
+			return err
+		}
+		u.Push("restore address "+a.String(), func(ctx context.Context) error {
+			_, err := d.host.EnsureAddr(ctx, dev.Index, link.Addr{Prefix: a})
+			return err
+		})
+	}
+	made, err := d.host.EnsureAddr(ctx, dev.Index, link.Addr{Prefix: want})
+	if made {
+		u.Push("delete address "+want.String(), func(ctx context.Context) error { return d.host.DeleteAddr(ctx, dev.Index, want) })
+	}
+	return err
+}
+
+// inTheWay reports whether a, an address of the bridge, cannot stay beside want:
+// its subnet overlaps; or, with forceAddress, it is a gateway that the
+// reference plugin would replace, any other IPv4 address.
+func inTheWay(n bowline.NetworkConfig, o options, a, want netip.Prefix) bool {
+	if a.Addr().Is4() != want.Addr().Is4() {
+		return false
+	}
+	for _, p := range n.Pools {
+		if a.Addr() == poolGateway(p) && a.Bits() == p.Prefix.Bits() {
+			return false // another gateway of this network
+		}
+	}
+	return a.Masked().Overlaps(want.Masked()) || o.forceAddress && a.Addr().Is4()
+}
