@@ -32,10 +32,6 @@ type ipRange struct {
 	Gateway *netip.Addr  `json:"gateway,omitempty"`
 }
 
-type route struct {
-	Dst string `json:"dst"`
-}
-
 // confList returns the CNI configuration list of a network described by flags.
 // s.Subnets are final.
 func confList(s NetworkSpec) ([]byte, error) {
@@ -72,7 +68,6 @@ func confList(s NetworkSpec) ([]byte, error) {
 // wanted.
 func ipamConf(s NetworkSpec) (map[string]any, error) {
 	var ranges [][]ipRange
-	var routes []route
 	used := 0
 	for _, subnet := range s.Subnets {
 		r := ipRange{Subnet: subnet}
@@ -82,34 +77,12 @@ func ipamConf(s NetworkSpec) (map[string]any, error) {
 			}
 		}
 		ranges = append(ranges, []ipRange{r})
-		dst := "0.0.0.0/0"
-		if subnet.Addr().Is6() {
-			dst = "::/0"
-		}
-		if !s.Internal {
-			routes = append(routes, route{dst})
-		}
 	}
 	if used < len(s.Gateways) {
 		return nil, bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf(
 			"network %q: gateway %v: want addresses inside the subnets %v, one each", s.Name, s.Gateways, s.Subnets))
 	}
-	ipam := map[string]any{"type": "bowline-ipam", "ranges": ranges}
-	if len(routes) > 0 {
-		ipam["routes"] = dedup(routes)
-	}
-	return ipam, nil
-}
-
-func dedup(routes []route) []route {
-	seen := map[route]bool{}
-	var kept []route
-	for _, r := range routes {
-		if !seen[r] {
-			kept, seen[r] = append(kept, r), true
-		}
-	}
-	return kept
+	return map[string]any{"type": "bowline-ipam", "ranges": ranges}, nil
 }
 
 // jsonValue returns v as JSON if it reads as a boolean, number, list or object,

@@ -5,6 +5,3 @@ import "github.com/spf13/cobra"
 func (a *app) doctor() *cobra.Command {
 	return &cobra.Command{Use: "doctor", Short: "find out what is wrong with this host, and how to mend it"}
 }
-func (a *app) demo() *cobra.Command {
-	return &cobra.Command{Use: "demo", Short: "show it all at work, and that nothing stays behind"}
-}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bowline-net/bowline/runtime/demo"
+)
+
+func (a *app) demo() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "show it all at work, and that nothing stays behind",
+		Long: "demo makes two networks and four sandboxes with a web server each on this host, shows\n" +
+			"who reaches whom, measures attaching and detaching, takes everything back and compares\n" +
+			"the host before and after. It uses free subnets and names of its own, sends nothing out\n" +
+			"of the machine and puts the forwarding sysctls back; Ctrl-C takes everything back, too",
+		Args:        args(),
+		Annotations: map[string]string{"exit": "0 all is well, 1 failed or something differs, 2 wrong usage"},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			out := a.stdout
+			if a.json {
+				out = io.Discard
+			}
+			report, err := demo.Run(cmd.Context(), a.runtime(), self, out)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				err = a.print(report, nil)
+			}
+			if err == nil && !report.OK() {
+				return errors.New("demo: not all was as it should be")
+			}
+			return err
+		},
+	}
+	c.AddCommand(&cobra.Command{
+		Use: "serve NAME", Hidden: true, Args: args("NAME"),
+		RunE: func(_ *cobra.Command, given []string) error { return demo.Serve(given[0], os.Stdin, a.stdout) },
+	}, &cobra.Command{
+		Use: "probe", Hidden: true, Args: args(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return demo.Probe(cmd.Context(), os.Stdin, a.stdout) },
+	})
+	return c
+}
