@@ -144,8 +144,8 @@ func code(err error) int {
 // A call is one execution of a plugin; what is empty is not in the environment.
 type call struct {
 	verb, id, netns, ifname, args string
-	env                           []string // further variables
-	before                        func(kill func())
+	env                           []string          // further variables
+	started                       func(kill func()) // called while it runs
 }
 
 // cni executes the plugin of c on the host, and returns what it printed.
@@ -182,8 +182,8 @@ func (h *host) cniRaw(plugin string, stdin []byte, a call) ([]byte, error) {
 		if err := cmd.Start(); err != nil {
 			return err
 		}
-		if a.before != nil {
-			a.before(func() { cmd.Process.Kill() })
+		if a.started != nil {
+			a.started(func() { cmd.Process.Kill() })
 		}
 		return cmd.Wait()
 	})

@@ -36,7 +36,10 @@ func lines(texts ...string) []string {
 		for l := range strings.Lines(t) {
 			// What counts down is not a difference.
 			l, _, _ = strings.Cut(strings.TrimSpace(l), " expires")
-			all = append(all, l)
+			// The kernel makes these some time after their link is up.
+			if !strings.Contains(l, "fe80:") && !strings.Contains(l, "ff00::/8") {
+				all = append(all, l)
+			}
 		}
 	}
 	slices.Sort(all)
