@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// A contender is a side on its host, with what was measured at one level.
+type contender struct {
+	*host
+	probes   []*attachment // attached and detached again and again
+	present  []*attachment // stay
+	add, del []time.Duration
+}
+
+// bridgeTargets are the times by which ours is to be faster.
+var bridgeTargets = map[bool]struct{ add, del float64 }{
+	false: {2, 4},
+	true:  {4, 8},
+}
+
+// chains measures ADD and DEL with none, some and many attachments present.
+func chains(ctx context.Context, o options) error {
+	all, err := rivals(o)
+	if err != nil {
+		return err
+	}
+	head("ADD and DEL, one at a time (ms, medians)", "chain", "present", "best reference for ADD / DEL", "its ADD / DEL", "bowline ADD / DEL", "times faster", "target")
+	if err := chain(ctx, o, network{"plain", "10.8.0.0/16", false}, all[:1]); err != nil {
+		return err
+	}
+	return chain(ctx, o, network{"masq", "10.9.0.0/16", true}, all)
+}
+
+// chain measures one network at each level. Variants of the reference that
+// are neither the best at ADD nor at DEL drop out before the last level, where
+// filling takes minutes.
+func chain(ctx context.Context, o options, n network, rivals []side) error {
+	var cs []*contender
+	defer func() {
+		for _, c := range cs {
+			closeAll(c.probes)
+			closeAll(c.present)
+			c.close()
+		}
+	}()
+	for _, s := range append([]side{ourSide(o)}, rivals...) {
+		h, err := newHost(o, s)
+		if err != nil {
+			return err
+		}
+		c := &contender{host: h}
+		cs = append(cs, c)
+		if c.probes, err = attachments("probe", 2); err != nil {
+			return err
+		}
+	}
+	levels := []int{0, 100, 1000}
+	if o.quick {
+		levels = []int{0, 20}
+	}
+	for i, level := range levels {
+		for _, c := range cs {
+			if err := c.fill(ctx, n, level); err != nil {
+				return err
+			}
+		}
+		if err := inTurns(ctx, n, cs, o.count(25, 5)); err != nil {
+			return err
+		}
+		bestAdd, bestDel := report(n, level, cs)
+		if i == len(levels)-2 {
+			cs = dropOut(cs, bestAdd, bestDel)
+		}
+	}
+	return nil
+}
+
+// report prints one row and returns the best rivals for ADD and for DEL.
+func report(n network, level int, cs []*contender) (add, del *contender) {
+	ours := cs[0]
+	for _, c := range cs[1:] {
+		if add == nil || median(c.add) < median(add.add) {
+			add = c
+		}
+		if del == nil || median(c.del) < median(del.del) {
+			del = c
+		}
+	}
+	name, best := "bridge + ipam", "-"
+	if n.masq {
+		name, best = "bridge + ipam + ipMasq", add.side.short+" / "+del.side.short
+	}
+	t := bridgeTargets[n.masq]
+	row(name, level, best,
+		ms(median(add.add))+" / "+ms(median(del.del)),
+		ms(median(ours.add))+" / "+ms(median(ours.del)),
+		faster(median(add.add), median(ours.add), t.add)+" / "+faster(median(del.del), median(ours.del), t.del),
+		fmt.Sprintf("%.0f× / %.0f×", t.add, t.del))
+	return add, del
+}
+
+func dropOut(cs []*contender, keep ...*contender) []*contender {
+	left := cs[:1]
+	for _, c := range cs[1:] {
+		if c == keep[0] || c == keep[1] {
+			left = append(left, c)
+			continue
+		}
+		closeAll(c.probes)
+		closeAll(c.present)
+		c.close()
+	}
+	return left
+}
+
+// fill attaches containers until level are present, two at a time.
+func (c *contender) fill(ctx context.Context, n network, level int) error {
+	more, err := attachments(fmt.Sprintf("p%d-", level), level-len(c.present))
+	if err != nil {
+		return err
+	}
+	c.present = append(c.present, more...)
+	_, _, err = c.all(ctx, "ADD", n, more, 2)
+	return err
+}
+
+// all runs a verb for each attachment, parallel at a time. It returns how long
+// each took and how long all did.
+func (h *host) all(ctx context.Context, verb string, n network, as []*attachment, parallel int) (each []time.Duration, wall time.Duration, err error) {
+	work := make(chan *attachment)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	start := time.Now()
+	for range parallel {
+		wg.Go(func() {
+			for a := range work {
+				took, e := h.do(ctx, verb, n, a)
+				mu.Lock()
+				each = append(each, took)
+				if err == nil {
+					err = e
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, a := range as {
+		work <- a
+	}
+	close(work)
+	wg.Wait()
+	return each, time.Since(start), err
+}
+
+// inTurns measures rounds of ADD and DEL, each side once a round.
+func inTurns(ctx context.Context, n network, cs []*contender, rounds int) error {
+	for _, c := range cs {
+		c.add, c.del = nil, nil
+	}
+	for i := range rounds + 1 {
+		for _, c := range cs {
+			a := c.probes[i%2]
+			add, err := c.do(ctx, "ADD", n, a)
+			if err != nil {
+				return err
+			}
+			del, err := c.do(ctx, "DEL", n, a)
+			if err != nil {
+				return err
+			}
+			if i > 0 { // the first warms up
+				c.add, c.del = append(c.add, add), append(c.del, del)
+			}
+		}
+	}
+	return nil
+}

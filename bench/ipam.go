@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// taken is how many leases there are at the second level.
+const taken = 60000
+
+// An allocator is an IPAM plugin with a /16 of its own.
+type allocator struct {
+	name, path, dir string
+	sandbox         *attachment
+	conf            map[string]any
+	fill            func(ctx context.Context, a *allocator, n int) error
+	add, del        []time.Duration
+}
+
+// allocation measures the ADD of an IPAM plugin with none and with very many
+// addresses taken.
+func allocation(ctx context.Context, o options) error {
+	sandboxes, err := attachments("pool", 1)
+	if err != nil {
+		return err
+	}
+	defer closeAll(sandboxes)
+	ranges := [][]map[string]any{{{"subnet": "10.64.0.0/16"}}}
+	ours := &allocator{name: "bowline-ipam", path: o.ours + "/bowline-ipam", dir: filepath.Join(o.dir, "ipam-ours"), fill: fillByAdding, sandbox: sandboxes[0],
+		conf: map[string]any{"type": "bowline-ipam", "ranges": ranges}}
+	theirs := &allocator{name: "host-local", path: o.reference + "/host-local", dir: filepath.Join(o.dir, "ipam-ref"), fill: fillHostLocal, sandbox: sandboxes[0],
+		conf: map[string]any{"type": "host-local", "ranges": ranges, "dataDir": filepath.Join(o.dir, "ipam-ref")}}
+	head("IPAM alone (ms, medians)", "leases", "host-local ADD / DEL", "bowline-ipam ADD / DEL", "times faster", "bowline ADD × empty", "target")
+	many := o.count(taken, 500)
+	var empty time.Duration
+	for _, level := range []int{0, many} {
+		for _, a := range []*allocator{ours, theirs} {
+			if level > 0 {
+				if err := a.fill(ctx, a, level); err != nil {
+					return fmt.Errorf("%s: %w", a.name, err)
+				}
+			}
+			a.add, a.del = nil, nil
+		}
+		for i := range o.count(25, 5) {
+			for _, a := range []*allocator{ours, theirs} {
+				id := fmt.Sprintf("probe%d", i)
+				add, err := a.run(ctx, "ADD", id)
+				if err != nil {
+					return err
+				}
+				del, err := a.run(ctx, "DEL", id)
+				if err != nil {
+					return err
+				}
+				a.add, a.del = append(a.add, add), append(a.del, del)
+			}
+		}
+		growth, target := "", ""
+		if level == 0 {
+			empty = median(ours.add)
+		} else {
+			growth, target = times(float64(median(ours.add)), float64(empty), 0), "< 1.2×"
+		}
+		row(level, ms(median(theirs.add))+" / "+ms(median(theirs.del)), ms(median(ours.add))+" / "+ms(median(ours.del)),
+			faster(median(theirs.add), median(ours.add), 0)+" / "+faster(median(theirs.del), median(ours.del), 0), growth, target)
+	}
+	return nil
+}
+
+// run executes the allocator once.
+func (a *allocator) run(ctx context.Context, verb, id string) (time.Duration, error) {
+	stdin, err := json.Marshal(map[string]any{"cniVersion": "1.0.0", "name": "pool", "type": "x", "ipam": a.conf})
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.CommandContext(ctx, a.path)
+	cmd.Env = append(side{}.environ(a.dir), "CNI_COMMAND="+verb, "CNI_CONTAINERID="+id, "CNI_IFNAME=eth0", "CNI_NETNS="+a.sandbox.path(), "CNI_PATH=/")
+	var out bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &out
+	start := time.Now()
+	if err := cmd.Run(); err != nil {
+		return 0, fmt.Errorf("%s %s: %w: %s", a.name, verb, err, out.String())
+	}
+	return time.Since(start), nil
+}
+
+// fillByAdding runs ADD n times.
+func fillByAdding(ctx context.Context, a *allocator, n int) error {
+	ids := make(chan string)
+	var mu sync.Mutex
+	var first error
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for id := range ids {
+				if _, err := a.run(ctx, "ADD", id); err != nil {
+					mu.Lock()
+					first = err
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for i := range n {
+		ids <- fmt.Sprintf("c%d", i)
+	}
+	close(ids)
+	wg.Wait()
+	return first
+}
+
+// fillHostLocal writes the files that n ADDs would have written: running it
+// would take hours, since each ADD reads all leases.
+func fillHostLocal(_ context.Context, a *allocator, n int) error {
+	dir := filepath.Join(a.dir, "pool")
+	addr := netip.MustParseAddr("10.64.0.2")
+	for i := range n {
+		if err := os.WriteFile(filepath.Join(dir, addr.String()), fmt.Appendf(nil, "c%d\r\neth0", i), 0o600); err != nil {
+			return err
+		}
+		addr = addr.Next()
+	}
+	return os.WriteFile(filepath.Join(dir, "last_reserved_ip.0"), []byte(addr.Prev().String()), 0o600)
+}

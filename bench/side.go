@@ -1,0 +1,80 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// A side is one of those that are compared.
+type side struct {
+	name    string // as in the tables
+	short   string
+	bin     string // directory of its plugins
+	ours    bool
+	backend string   // of the reference's ipMasq
+	path    []string // directories before the others in PATH
+}
+
+// environ returns what its plugins get besides the CNI variables.
+func (s side) environ(dir string) []string {
+	path := strings.Join(append(s.path, os.Getenv("PATH"), "/usr/sbin", "/sbin"), ":")
+	return []string{"PATH=" + path, "BOWLINE_RUN_DIR=" + dir + "/run", "BOWLINE_LIB_DIR=" + dir + "/lib", "BOWLINE_PLUGIN_DIR=" + dir + "/plugins"}
+}
+
+func ourSide(o options) side {
+	return side{name: "bowline", short: "ours", bin: o.ours, ours: true}
+}
+
+// rivals returns the reference in each way that it can masquerade here. The
+// legacy variant has a PATH in which iptables is iptables-legacy.
+func rivals(o options) ([]side, error) {
+	var all []side
+	for _, variant := range []string{"legacy", "nft"} {
+		dir := filepath.Join(o.dir, "iptables-"+variant)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+		found := true
+		for _, tool := range []string{"iptables", "ip6tables"} {
+			for _, suffix := range []string{"", "-save", "-restore"} {
+				real, err := exec.LookPath(tool + "-" + variant + suffix)
+				if err != nil {
+					found = false
+					break
+				}
+				os.Remove(filepath.Join(dir, tool+suffix))
+				if err := os.Symlink(real, filepath.Join(dir, tool+suffix)); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if found {
+			all = append(all, side{name: "reference, iptables-" + variant, short: variant, bin: o.reference, backend: "iptables", path: []string{dir}})
+		}
+	}
+	return append(all, side{name: "reference, nftables", short: "nftables", bin: o.reference, backend: "nftables"}), nil
+}
+
+// A network is what containers are attached to.
+type network struct {
+	name   string
+	subnet string
+	masq   bool
+}
+
+// conf is the network's configuration for the plugin of h's side.
+func (n network) conf(h *host) map[string]any {
+	ipam := map[string]any{"type": "host-local", "dataDir": h.dir + "/cni", "ranges": [][]map[string]any{{{"subnet": n.subnet}}}}
+	c := map[string]any{"cniVersion": "1.0.0", "name": n.name, "type": "bridge", "bridge": "br-" + n.name,
+		"isGateway": true, "isDefaultGateway": true, "ipMasq": n.masq, "ipam": ipam}
+	if n.masq && h.side.backend != "" {
+		c["ipMasqBackend"] = h.side.backend
+	}
+	if h.side.ours {
+		c["type"], ipam["type"] = "bowline-bridge", "bowline-ipam"
+		delete(ipam, "dataDir")
+	}
+	return c
+}
