@@ -157,7 +157,7 @@ func (d *driver) adopt(ctx context.Context, n bowline.NetworkConfig, o options, 
 	if o.mtu > br.MTU {
 		c.MTU = o.mtu
 	}
-	if c != (link.Change{}) {
+	if c.Up || c.Promisc || c.MTU != 0 {
 		if err := d.host.Set(ctx, br.Name, c); err != nil {
 			return err
 		}

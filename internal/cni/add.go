@@ -1,0 +1,179 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/netns"
+	"github.com/bowline-net/bowline/internal/state"
+	"github.com/bowline-net/bowline/internal/undo"
+)
+
+// add attaches the container. After an error everything is as it was.
+func (o op) add(ctx context.Context) (*types100.Result, error) {
+	sandbox, err := o.openSandbox()
+	if err != nil {
+		return nil, err
+	}
+	defer sandbox.Close()
+	e, err := o.endpoint()
+	if err != nil {
+		return nil, err
+	}
+	e.Sandbox = sandbox
+	n := o.network(nil)
+	if err := o.validate(n, e); err != nil {
+		return nil, err
+	}
+	ipam, err := o.ipam()
+	if err != nil {
+		return nil, err
+	}
+	var u undo.Stack
+	defer u.Rollback(ctx)
+	record, err := o.begin(ctx, &u, ipam, sandbox)
+	if err != nil {
+		return nil, err
+	}
+	lease, err := ipam.allocate(ctx, sandbox.Path())
+	if err != nil {
+		return nil, err
+	}
+	u.Push("release addresses", ipam.release)
+	if err := lease.check(o.Config, n); err != nil {
+		return nil, err
+	}
+	n, e.Addrs = o.network(lease.pools()), lease.addrs()
+	if err := o.Driver.CreateNetwork(ctx, n); err != nil {
+		return nil, err
+	}
+	a, err := o.Driver.CreateEndpoint(ctx, n, e)
+	if err != nil {
+		return nil, err
+	}
+	u.Push("delete endpoint", func(ctx context.Context) error { return o.Driver.DeleteEndpoint(ctx, n, e) })
+	lease.applyGateways(n, a)
+	if err := dress(ctx, sandbox, a, lease.routes); err != nil {
+		return nil, err
+	}
+	record.Addrs, record.MAC, record.Ready = e.Addrs, a.MAC.String(), true
+	if len(a.Host) > 0 {
+		record.Link = a.Host[len(a.Host)-1].Name
+	}
+	if err := o.endpoints.Put(ctx, record); err != nil {
+		return nil, err
+	}
+	u.Commit()
+	return o.result(a, lease), nil
+}
+
+// openSandbox opens CNI_NETNS and refuses the plugin's own namespace, before
+// anything is done in it: skel checks that too, but after the plugin ran.
+func (o op) openSandbox() (*netns.Handle, error) {
+	h, err := netns.Open(o.Netns)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &Error{Code: CodeUnknown, Msg: fmt.Sprintf("CNI_NETNS=%q: %v", o.Netns, err)}
+	}
+	if err != nil {
+		return nil, &Error{Code: CodeNetns, Msg: fmt.Sprintf("CNI_NETNS=%q: %v", o.Netns, err)}
+	}
+	if os.Getenv("CNI_NETNS_OVERRIDE") != "" {
+		return h, nil
+	}
+	theirs, err := h.ID()
+	if own, ok := netns.Stat("/proc/self/ns/net"); err == nil && ok && own == theirs {
+		h.Close()
+		return nil, &Error{Code: CodeNetns, Msg: fmt.Sprintf("CNI_NETNS=%q is the namespace that the plugin runs in; want the container's", o.Netns)}
+	}
+	return h, err
+}
+
+// endpoint is what is known of the endpoint before it has addresses.
+func (o op) endpoint() (bowline.EndpointSpec, error) {
+	e := bowline.EndpointSpec{ID: o.ID(), IfName: o.IfName}
+	if o.MAC == "" {
+		return e, nil
+	}
+	mac, err := net.ParseMAC(o.MAC)
+	if err != nil || len(mac) != 6 || mac[0]&1 == 1 {
+		return e, invalid("network %q: mac=%q: want a unicast Ethernet address such as 02:00:00:00:00:01", o.Config.Name, o.MAC)
+	}
+	e.MAC = mac
+	return e, nil
+}
+
+func (o op) network(pools []bowline.Pool) bowline.NetworkConfig {
+	return bowline.NetworkConfig{ID: o.Config.Name, Pools: pools, Options: o.Options}
+}
+
+func (o op) validate(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	v, ok := o.Driver.(bowline.Validator)
+	if !ok {
+		return nil
+	}
+	if o.IPAMType != "" { // there will be pools, which some options do not go with
+		n.Pools = []bowline.Pool{{}}
+	}
+	return errors.Join(v.ValidateNetwork(n), v.ValidateEndpoint(n, e))
+}
+
+// begin writes the record, before anything is made that it stands for. A
+// record of an attachment that was never completed, or whose sandbox is gone,
+// is what a kill left: what it stands for is removed first.
+func (o op) begin(ctx context.Context, u *undo.Stack, ipam ipamCaller, sandbox *netns.Handle) (state.Endpoint, error) {
+	id, err := sandbox.ID()
+	if err != nil {
+		return state.Endpoint{}, err
+	}
+	r := state.Endpoint{
+		Driver: o.Face.Name, Face: "cni", Network: o.Config.Name, ID: o.ID(), Container: o.ContainerID, Name: o.name(),
+		IfName: o.IfName, Sandbox: o.Netns, NetnsIno: id.Ino, BootID: state.BootID(), Options: o.Options,
+		IPAM: ipam.delegate(), Created: time.Now().UTC(),
+	}
+	old, err := o.endpoints.Get(ctx, r.Driver, r.Network, r.ID)
+	switch {
+	case err == nil && old.Ready && old.BootID == r.BootID && old.NetnsIno == r.NetnsIno:
+		return r, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("network %q: container %s is attached already as %s", r.Network, r.Container, r.IfName))
+	case err == nil:
+		if err := o.cleanUp(ctx, ipam, old); err != nil {
+			return r, err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		// A damaged record has been set aside: look for what it stood for.
+		if err := o.cleanUp(ctx, ipam, r); err != nil {
+			return r, err
+		}
+	}
+	u.Push("delete record", func(ctx context.Context) error { return o.endpoints.Delete(ctx, r.Driver, r.Network, r.ID) })
+	return r, o.endpoints.Put(ctx, r)
+}
+
+// cleanUp removes what an attachment that did not end well may have left.
+func (o op) cleanUp(ctx context.Context, ipam ipamCaller, r state.Endpoint) error {
+	n, e := o.network(nil), bowline.EndpointSpec{ID: r.ID, IfName: r.IfName}
+	if r.Options != nil {
+		n.Options = r.Options
+	}
+	return errors.Join(o.Driver.DeleteEndpoint(ctx, n, e), ipam.release(ctx))
+}
+
+// addrsOf parses what a previous result says.
+func addrsOf(r *types100.Result) []netip.Prefix {
+	var ps []netip.Prefix
+	for _, ip := range r.IPs {
+		if a, ok := netip.AddrFromSlice(ip.Address.IP); ok {
+			ones, _ := ip.Address.Mask.Size()
+			ps = append(ps, netip.PrefixFrom(a.Unmap(), ones))
+		}
+	}
+	return ps
+}

@@ -1,0 +1,144 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/netns"
+	"github.com/bowline-net/bowline/internal/state"
+)
+
+// del detaches the container. It needs neither the namespace nor a previous
+// result, goes on after errors, and succeeds if there is nothing. The link goes
+// before its addresses are released: nobody may get an address that still
+// answers. The record goes last, and only if all else did.
+func (o op) del(ctx context.Context) error {
+	r, rerr := o.endpoints.Get(ctx, o.Face.Name, o.Config.Name, o.ID())
+	n, e := o.network(nil), bowline.EndpointSpec{ID: o.ID(), IfName: o.IfName}
+	var damaged *state.DamagedError
+	switch {
+	case rerr == nil:
+		e.Addrs = r.Addrs
+		if r.Options != nil {
+			n.Options = r.Options // as they were when it was attached
+		}
+	case errors.As(rerr, &damaged), errors.Is(rerr, fs.ErrNotExist):
+		if prev, err := o.prevResult(); err == nil && prev != nil {
+			e.Addrs = addrsOf(prev)
+		}
+	default:
+		return rerr
+	}
+	ipam, err := o.ipamForDelete(r)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(o.Driver.DeleteEndpoint(ctx, n, e), ipam.release(ctx))
+	if err != nil {
+		return err
+	}
+	if damaged != nil {
+		// It was set aside; all that it could have stood for has been removed.
+		logDamaged(damaged)
+	}
+	return o.endpoints.Delete(ctx, o.Face.Name, o.Config.Name, o.ID())
+}
+
+// check compares everything that this plugin made with what it was.
+func (o op) check(ctx context.Context) error {
+	prev, err := o.prevResult()
+	if err != nil {
+		return err
+	}
+	if prev == nil {
+		return invalid("network %q: CHECK needs prevResult in the configuration", o.Config.Name)
+	}
+	sandbox, err := netns.Open(o.Netns)
+	if err != nil {
+		return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("CNI_NETNS=%q: %v", o.Netns, err))
+	}
+	defer sandbox.Close()
+	e, err := o.endpoint()
+	if err != nil {
+		return err
+	}
+	e.Sandbox = sandbox
+	r, err := o.endpoints.Get(ctx, o.Face.Name, o.Config.Name, o.ID())
+	if errors.Is(err, fs.ErrNotExist) {
+		return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("network %q: there is no record of container %s as %s", o.Config.Name, o.ContainerID, o.IfName))
+	}
+	if err != nil {
+		return err
+	}
+	e.Addrs = r.Addrs
+	ipam, err := o.ipam()
+	if err != nil {
+		return err
+	}
+	lease := leaseOf(prev, o.IfName)
+	if err := checkDress(ctx, sandbox, o.IfName, r.Addrs, lease.routes); err != nil {
+		return err
+	}
+	if err := o.Driver.CheckEndpoint(ctx, o.network(lease.pools()), e); err != nil {
+		return err
+	}
+	return ipam.check(ctx, r.Addrs)
+}
+
+// gc removes every attachment of the network that is not listed as valid. It
+// goes on after errors and reports all.
+func (o op) gc(ctx context.Context) error {
+	if o.Valid == nil {
+		return nil // absent is not empty: libcni leaves the key out when it does not know
+	}
+	keep := map[string]bool{}
+	for _, a := range o.Valid {
+		keep[a.ContainerID+"/"+a.IfName] = true
+	}
+	records, err := o.endpoints.OfNetwork(ctx, o.Face.Name, o.Config.Name)
+	errs := []error{err}
+	var ids []string
+	for id := range keep {
+		ids = append(ids, id)
+	}
+	for _, r := range records {
+		if !keep[r.ID] {
+			one := o
+			one.ContainerID, one.IfName = r.Container, r.IfName
+			one.Netns, one.PrevResult = "", nil
+			errs = append(errs, one.del(ctx))
+		}
+	}
+	if c, ok := o.Driver.(bowline.Collector); ok {
+		errs = append(errs, c.Prune(ctx, o.network(nil), ids))
+	}
+	ipam, err := o.ipamForDelete(state.Endpoint{})
+	if err == nil {
+		err = ipam.gc(ctx, keep)
+	}
+	errs = append(errs, err)
+	if len(keep) == 0 { // nobody is left: the network itself goes too
+		errs = append(errs, o.Driver.DeleteNetwork(ctx, o.network(o.pools())))
+	}
+	return errors.Join(errs...)
+}
+
+// status says whether an ADD could be served.
+func (o op) status(ctx context.Context) error {
+	if err := o.validate(o.network(nil), bowline.EndpointSpec{ID: "status"}); err != nil {
+		return err
+	}
+	if s, ok := o.Driver.(bowline.StatusReporter); ok {
+		if err := s.Status(ctx, o.network(nil)); err != nil {
+			return err
+		}
+	}
+	ipam, err := o.ipam()
+	if err != nil {
+		return err
+	}
+	return ipam.status(ctx)
+}

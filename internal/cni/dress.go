@@ -1,0 +1,138 @@
+package cni
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/link"
+	"github.com/bowline-net/bowline/internal/netns"
+)
+
+// dadTimeout bounds the wait for duplicate address detection: one probe and
+// its random delay take 2 s at most (RFC 4862, 5.4).
+const dadTimeout = 10 * time.Second
+
+// dress gives the link inside the sandbox its addresses and routes and brings
+// it up. It needs no undoing: all of it ends with the link.
+//
+// The order matters. IPv4 addresses come first, for the link announces them
+// when it comes up (arp_notify); IPv6 ones need a link that is up.
+func dress(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment, routes []bowline.Route) error {
+	return netns.Do(sandbox, func() error {
+		h, err := link.OpenHere(nil)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		l, err := h.Get(ctx, a.Link)
+		if err != nil {
+			return err
+		}
+		v6 := slices.ContainsFunc(a.Addrs, is6)
+		if err := setSysctls(ctx, h, a, v6); err != nil || a.Down {
+			return err
+		}
+		if err := addAddrs(ctx, h, l.Index, a, false); err != nil {
+			return err
+		}
+		if err := h.Set(ctx, a.Link, link.Change{Up: true, ARPNotify: slices.ContainsFunc(a.Addrs, is4)}); err != nil {
+			return err
+		}
+		if err := addAddrs(ctx, h, l.Index, a, true); err != nil {
+			return err
+		}
+		if v6 && a.DAD {
+			if err := h.WaitDAD(ctx, l.Index, dadTimeout); err != nil {
+				return err
+			}
+		}
+		for _, r := range routes {
+			if _, err := h.EnsureRoute(ctx, l.Index, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func is4(p netip.Prefix) bool { return p.Addr().Is4() }
+func is6(p netip.Prefix) bool { return p.Addr().Is6() }
+
+func addAddrs(ctx context.Context, h *link.Handle, index int, a bowline.Attachment, v6 bool) error {
+	for _, p := range a.Addrs {
+		if is6(p) == v6 {
+			if _, err := h.EnsureAddr(ctx, index, link.Addr{Prefix: p, DAD: a.DAD}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// setSysctls applies what the driver asks for and what IPv6 needs: enabled, for
+// some engines disable it in new sandboxes, and without duplicate address
+// detection, which holds addresses back for one to two seconds (RFC 4862, 5.4),
+// unless it is asked for.
+func setSysctls(ctx context.Context, h *link.Handle, a bowline.Attachment, v6 bool) error {
+	if v6 {
+		conf := "net/ipv6/conf/" + a.Link + "/"
+		dad := "0"
+		if a.DAD {
+			dad = "1"
+		}
+		for _, kv := range [][2]string{{"disable_ipv6", "0"}, {"accept_dad", dad}} {
+			if _, err := h.SetSysctl(ctx, conf+kv[0], kv[1]); err != nil {
+				return err
+			}
+		}
+	}
+	for k, v := range a.Sysctls {
+		if _, err := h.SetSysctl(ctx, link.SysctlPath(k, a.Link), v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkDress compares the link inside the sandbox with what a result says of
+// it. Changes that later plugins of the chain may make are tolerated: more
+// addresses and routes, another MAC, another metric.
+func checkDress(ctx context.Context, sandbox *netns.Handle, name string, addrs []netip.Prefix, routes []bowline.Route) error {
+	differs := func(format string, args ...any) error {
+		return bowline.Wrong(bowline.ErrDiffers, "sandbox: "+fmt.Sprintf(format, args...))
+	}
+	h, err := link.Open(sandbox)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	l, err := h.Get(ctx, name)
+	if err != nil {
+		return differs("%v", err)
+	}
+	have, err := h.Addrs(ctx, l.Index)
+	if err != nil {
+		return err
+	}
+	for _, want := range addrs {
+		if !slices.Contains(have, want) {
+			return differs("link %s lacks the address %s", name, want)
+		}
+	}
+	for _, want := range routes {
+		all, err := h.Routes(ctx, want.Dst.Addr().Is6())
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(all, func(e link.Entry) bool {
+			return e.Index == l.Index && e.Dst.Masked() == want.Dst.Masked() && e.Via == want.Via && (want.Table == nil || *want.Table == *e.Table)
+		}) {
+			return differs("link %s lacks the route to %s via %s", name, want.Dst, want.Via)
+		}
+	}
+	return nil
+}

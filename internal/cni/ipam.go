@@ -1,0 +1,150 @@
+package cni
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/state"
+	"github.com/bowline-net/bowline/ipam"
+)
+
+// ownIPAM is the IPAM type that is done inside this process.
+const ownIPAM = "bowline-ipam"
+
+type addrs = []netip.Prefix
+
+// An ipamCaller gives and takes addresses for one command.
+type ipamCaller interface {
+	delegate() string // the plugin's type, empty for our own
+	allocate(ctx context.Context, sandbox string) (lease, error)
+	release(ctx context.Context) error
+	check(ctx context.Context, want addrs) error
+	gc(ctx context.Context, keep map[string]bool) error
+	status(ctx context.Context) error
+}
+
+// ipam returns who gives addresses. The configuration must be right.
+func (o op) ipam() (ipamCaller, error) {
+	switch o.IPAMType {
+	case "":
+		return noIPAM{}, nil
+	case ownIPAM:
+		cfg, err := ipam.ParseCNI(o.Stdin, o.Args)
+		if err != nil {
+			return nil, err
+		}
+		return local{op: o, cfg: cfg, store: ipam.Open(o.Config.Name)}, nil
+	}
+	return o.findDelegate(o.IPAMType), nil
+}
+
+// ipamForDelete returns who takes addresses back, even if the configuration
+// would not do for giving any, or names another plugin than the record.
+func (o op) ipamForDelete(r state.Endpoint) (ipamCaller, error) {
+	kind := o.IPAMType
+	if r.IPAM != "" {
+		kind = r.IPAM
+	}
+	switch kind {
+	case "":
+		return noIPAM{}, nil
+	case ownIPAM:
+		return local{op: o, store: ipam.Open(o.Config.Name)}, nil
+	}
+	return o.findDelegate(kind), nil
+}
+
+// pools returns the pools that the configuration names, as far as it is ours.
+func (o op) pools() []bowline.Pool {
+	if o.IPAMType != ownIPAM {
+		return nil
+	}
+	cfg, err := ipam.ParseCNI(o.Stdin, o.Args)
+	if err != nil {
+		return nil
+	}
+	var ps []bowline.Pool
+	for _, set := range cfg.Config.Sets {
+		for _, r := range set {
+			ps = append(ps, bowline.Pool{Prefix: r.Subnet, Gateway: r.Gateway})
+		}
+	}
+	return ps
+}
+
+// noIPAM is a network without addresses.
+type noIPAM struct{}
+
+func (noIPAM) delegate() string                                { return "" }
+func (noIPAM) allocate(context.Context, string) (lease, error) { return lease{}, nil }
+func (noIPAM) release(context.Context) error                   { return nil }
+func (noIPAM) check(context.Context, addrs) error              { return nil }
+func (noIPAM) gc(context.Context, map[string]bool) error       { return nil }
+func (noIPAM) status(context.Context) error                    { return nil }
+
+// local is our own allocator, in this process.
+type local struct {
+	op
+	cfg   ipam.CNI
+	store *ipam.Store
+}
+
+func (l local) delegate() string { return ownIPAM }
+
+func (l local) owner() ipam.Owner {
+	return ipam.Owner{Container: l.ContainerID, IfName: l.IfName}
+}
+
+func (l local) allocate(ctx context.Context, sandbox string) (lease, error) {
+	as, err := l.store.Allocate(ctx, l.cfg.Config, ipam.Request{
+		Owner: l.owner(), Name: l.cfg.Name, Want: l.cfg.Want, Sandbox: sandbox,
+	})
+	if err != nil {
+		return lease{}, err
+	}
+	got := lease{
+		routes: l.cfg.Routes,
+		dns: types.DNS{
+			Nameservers: l.cfg.DNS.Nameservers, Domain: l.cfg.DNS.Domain, Search: l.cfg.DNS.Search, Options: l.cfg.DNS.Options,
+		},
+	}
+	for _, a := range as {
+		got.ips = append(got.ips, leaseIP{a.Addr, a.Gateway})
+	}
+	return got, nil
+}
+
+func (l local) release(ctx context.Context) error {
+	_, err := l.store.Release(ctx, l.owner())
+	return err
+}
+
+func (l local) check(ctx context.Context, want addrs) error {
+	var as []netip.Addr
+	for _, p := range want {
+		as = append(as, p.Addr())
+	}
+	return l.store.Check(ctx, l.owner(), as)
+}
+
+func (l local) gc(ctx context.Context, keep map[string]bool) error {
+	_, err := l.store.GC(ctx, func(w ipam.Owner) bool { return keep[w.Container+"/"+w.IfName] })
+	if err != nil || len(keep) > 0 {
+		return err
+	}
+	return l.store.Remove(ctx)
+}
+
+func (l local) status(ctx context.Context) error {
+	u, err := l.store.Usage(ctx, l.cfg.Config)
+	if err != nil {
+		return err
+	}
+	if u.Free == 0 {
+		return bowline.Wrong(bowline.ErrUnavailable, "network \""+l.Config.Name+"\": no address is free")
+	}
+	return nil
+}

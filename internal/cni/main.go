@@ -1,0 +1,115 @@
+package cni
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/state"
+)
+
+// A Face speaks CNI for one driver.
+type Face struct {
+	Name   string // of the driver, such as "bridge"
+	Driver bowline.Driver
+	// Defaults are options that a network has unless it says otherwise.
+	Defaults map[string]string
+}
+
+// Main runs the one command that the environment names. It returns the exit
+// status: 0 done, 1 failed. newFace is called once the command is known to be
+// well formed, and not for VERSION.
+func Main(stdin io.Reader, stdout io.Writer, newFace func() (Face, error)) int {
+	c, err := Read(stdin)
+	cniVersion := ""
+	if err == nil {
+		cniVersion, err = run(context.Background(), c, stdout, newFace)
+	}
+	if err == nil {
+		return 0
+	}
+	if perr := PrintError(stdout, err, cniVersion); perr != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return 1
+}
+
+// run returns the version of the configuration beside the error, for errors
+// are printed in it.
+func run(ctx context.Context, c Command, stdout io.Writer, newFace func() (Face, error)) (string, error) {
+	if c.Verb == "VERSION" {
+		return "", printVersion(c, stdout)
+	}
+	cfg, err := Parse(c)
+	if err != nil {
+		return cfg.CNIVersion, err
+	}
+	if err := supports(c.Verb, cfg.CNIVersion); err != nil {
+		return cfg.CNIVersion, err
+	}
+	f, err := newFace()
+	if err != nil {
+		return cfg.CNIVersion, err
+	}
+	o := op{Face: f, Command: c, Config: cfg, endpoints: state.OpenEndpoints()}
+	for k, v := range f.Defaults {
+		if _, given := o.Options[k]; !given {
+			o.Options[k] = v
+		}
+	}
+	switch c.Verb {
+	case "ADD":
+		var r *types100.Result
+		if r, err = o.add(ctx); err == nil {
+			err = printResult(stdout, r, cfg.CNIVersion)
+		}
+	case "DEL":
+		err = o.del(ctx)
+	case "CHECK":
+		err = o.check(ctx)
+	case "GC":
+		err = o.gc(ctx)
+	case "STATUS":
+		err = o.status(ctx)
+	}
+	if err != nil {
+		slog.Error("CNI command failed", "command", c.Verb, "driver", f.Name, "network", cfg.Name, "container", c.ContainerID,
+			"interface", c.IfName, "sandbox", c.Netns, "error", err)
+	}
+	return cfg.CNIVersion, err
+}
+
+// An op is one command on its way.
+type op struct {
+	Face
+	Command
+	Config
+	endpoints state.Endpoints
+}
+
+// supports refuses verbs that the configuration's version does not have.
+func supports(verb, cniVersion string) error {
+	since := map[string]string{"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}[verb]
+	if since == "" || slices.Index(versions[:], cniVersion) >= slices.Index(versions[:], since) {
+		return nil
+	}
+	return &Error{Code: CodeVersion, Msg: fmt.Sprintf("%s needs cniVersion %s or newer, the configuration says %s", verb, since, cniVersion)}
+}
+
+func printVersion(c Command, stdout io.Writer) error {
+	var in struct {
+		CNIVersion string `json:"cniVersion"`
+	}
+	_ = json.Unmarshal(c.Stdin, &in) // the answer is the same without input
+	if !slices.Contains(versions[:], in.CNIVersion) {
+		in.CNIVersion = newest
+	}
+	return json.NewEncoder(stdout).Encode(map[string]any{"cniVersion": in.CNIVersion, "supportedVersions": versions})
+}

@@ -1,0 +1,83 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/netns"
+	"github.com/bowline-net/bowline/internal/state"
+	"github.com/bowline-net/bowline/ipam"
+)
+
+// mine returns the records of this driver's endpoints.
+func (s Spec) mine(ctx context.Context) ([]state.Endpoint, error) {
+	all, err := state.OpenEndpoints().All(ctx)
+	var rs []state.Endpoint
+	for _, r := range all {
+		if r.Driver == s.Name {
+			rs = append(rs, r)
+		}
+	}
+	return rs, err
+}
+
+// list prints one line per endpoint.
+func (s Spec) list(ctx context.Context, w io.Writer) error {
+	rs, err := s.mine(ctx)
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "NETWORK\tENDPOINT\tADDRESSES\tLINK\tMAC\tBY")
+	for _, r := range rs {
+		var as []string
+		for _, a := range r.Addrs {
+			as = append(as, a.String())
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Network, r.ID, strings.Join(as, " "), r.Link, r.MAC, r.Face)
+	}
+	return errors.Join(err, t.Flush())
+}
+
+// prune removes the endpoints whose sandbox is gone, and those of a previous
+// boot. Docker's are left to Docker, which ends them itself.
+func (s Spec) prune(ctx context.Context, w io.Writer) error {
+	rs, err := s.mine(ctx)
+	errs := []error{err}
+	d, err := s.New(false)
+	if err != nil {
+		return err
+	}
+	for _, r := range rs {
+		if r.Face != "cni" || alive(r) {
+			continue
+		}
+		if err := s.remove(ctx, d, r); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fmt.Fprintf(w, "removed %s from network %s\n", r.ID, r.Network)
+	}
+	return errors.Join(errs...)
+}
+
+// alive reports whether the endpoint's sandbox is still the one it was.
+func alive(r state.Endpoint) bool {
+	id, ok := netns.Stat(r.Sandbox)
+	return ok && id.Ino == r.NetnsIno && r.BootID == state.BootID()
+}
+
+func (s Spec) remove(ctx context.Context, d bowline.Driver, r state.Endpoint) error {
+	n := bowline.NetworkConfig{ID: r.Network, Options: r.Options}
+	if err := d.DeleteEndpoint(ctx, n, bowline.EndpointSpec{ID: r.ID, IfName: r.IfName, Addrs: r.Addrs}); err != nil {
+		return err
+	}
+	if r.IPAM == "bowline-ipam" {
+		if _, err := ipam.Open(r.Network).Release(ctx, ipam.Owner{Container: r.Container, IfName: r.IfName}); err != nil {
+			return err
+		}
+	}
+	return state.OpenEndpoints().Delete(ctx, r.Driver, r.Network, r.ID)
+}

@@ -1,0 +1,32 @@
+// Command bowline-bridge connects the containers of one host through a Linux
+// bridge, for CNI engines and for Docker.
+package main
+
+import (
+	"flag"
+	"os"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/plugin"
+)
+
+// version is stamped by the build.
+var version = "devel"
+
+func main() {
+	os.Exit(plugin.Main(plugin.Spec{
+		Name:    "bridge",
+		Summary: "connects the containers of one host through a Linux bridge.",
+		Version: version,
+		New: func(oneShot bool) (bowline.Driver, error) {
+			d, err := newDriver(nil)
+			if err != nil {
+				return nil, err
+			}
+			d.host.Detach = oneShot
+			return d, nil
+		},
+		Options:         func() *flag.FlagSet { return new(options).flags() },
+		EndpointOptions: func() *flag.FlagSet { return new(endpointOptions).flags() },
+	}))
+}
