@@ -49,8 +49,16 @@ func (d *NetworkDriver) spec(r createEndpointRequest) (bowline.EndpointSpec, err
 		}
 	}
 	var err error
-	e.Options, err = endpointOptions(r.Options)
-	return e, err
+	if e.Options, err = endpointOptions(r.Options); err != nil {
+		return e, err
+	}
+	if e.MAC == nil && e.Options["mac"] == "" && len(e.Addrs) > 0 {
+		// A container that restarts is a new endpoint with its old address.
+		// The same MAC again keeps its neighbours' caches right: dockerd
+		// before 28 does not announce a new one.
+		e.MAC = bowline.MAC(r.NetworkID, e.Addrs[0].Addr().String())
+	}
+	return e, nil
 }
 
 func (d *NetworkDriver) createEndpoint(ctx context.Context, r createEndpointRequest) (createEndpointResponse, error) {

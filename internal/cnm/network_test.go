@@ -50,6 +50,7 @@ func TestCreateNetworkOptions(t *testing.T) {
 		{"different twice", network("n", `"mtu":"1400","com.docker.network.driver.mtu":"1500"`), "", `options com.docker.network.driver.mtu="1500" and mtu="1400" mean the same key: want one of them`},
 		{"no gateway", network("n", `"isGateway":"false"`), head + " ipMasq=false isDefaultGateway=false isGateway=false", ""},
 		{"user wins", network("n", `"isGateway":"false","ipMasq":"true"`), head + " ipMasq=true isDefaultGateway=false isGateway=false", ""},
+		{"no rules", network("n", `"firewall":"none"`), head + " firewall=none isDefaultGateway=true isGateway=true", ""},
 		{"internal by -o", network("n", `"internal":"true"`), head + " internal=true isGateway=true", ""},
 		{"typo", network("n", `"mut":"1400"`), "", "option mut: unknown"},
 		{"object as value", network("n", `"mtu":{}`), "", "option mtu=map[]: want a string"},
@@ -95,6 +96,22 @@ func TestWithoutGatewayNoGatewayService(t *testing.T) {
 	want := `{"InterfaceName":{"SrcName":"in-e","DstPrefix":"eth"},"Gateway":"","GatewayIPv6":"","StaticRoutes":null,"DisableGatewayService":true}`
 	if got := p.must("NetworkDriver.Join", on("n", "e")); got != want {
 		t.Errorf("Join:\n got %s\nwant %s", got, want)
+	}
+}
+
+// TestMACFollowsAddress makes a container anew: its neighbours must find it.
+func TestMACFollowsAddress(t *testing.T) {
+	stateDirs(t)
+	p := newPlugin(t, newRecorder())
+	p.must("NetworkDriver.CreateNetwork", network("n", ``))
+	p.must("NetworkDriver.CreateNetwork", network("m", ``))
+	first := p.must("NetworkDriver.CreateEndpoint", endpoint("n", "e"))
+	p.must("NetworkDriver.DeleteEndpoint", on("n", "e"))
+	if again := p.must("NetworkDriver.CreateEndpoint", endpoint("n", "f")); again != first {
+		t.Errorf("same address, new endpoint: %s, want %s", again, first)
+	}
+	if other := p.must("NetworkDriver.CreateEndpoint", endpoint("m", "g")); other == first {
+		t.Errorf("same address on another network: %s again", other)
 	}
 }
 

@@ -37,7 +37,11 @@ func GatewayDefaults(n bowline.NetworkConfig) map[string]string {
 	if yes, err := strconv.ParseBool(n.Options["isGateway"]); err == nil && !yes {
 		way = "false"
 	}
-	return map[string]string{"isGateway": way, "isDefaultGateway": way, "ipMasq": way}
+	defaults := map[string]string{"isGateway": way, "isDefaultGateway": way}
+	if n.Options["firewall"] != "none" { // masquerading takes a rule
+		defaults["ipMasq"] = way
+	}
+	return defaults
 }
 
 // networkOptions translates the options of a network into the driver's grammar.
