@@ -18,6 +18,7 @@ help: ## print this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: build ## wire containers for real, show who reaches whom, take all away, prove it
+	@hack/setup.sh demo
 	@$(SUDO) bin/bowline demo
 
 test: ## all checks and tests, on real kernels and engines (root or sudo)

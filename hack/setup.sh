@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what this repository needs and this machine lacks, and says so.
 #
-#   hack/setup.sh build|demo   for `make build` and `make demo`: nothing but Go, git and make
+#   hack/setup.sh build        for `make build`: nothing but Go, git and make
+#   hack/setup.sh demo         for `make demo`: iproute2 and nftables, to compare the host
 #   hack/setup.sh test         for `make test` and `make bench`: packages of the distribution, Go tools
 #                              into .cache/bin, the reference plugins into .cache/ref
 #
@@ -21,10 +22,12 @@ die() { echo "setup: $*" >&2; exit 1; }
 # want COMMAND PACKAGE: PACKAGE goes on the list if COMMAND is not there.
 missing=()
 want() {
-	PATH=$PATH:/usr/sbin:/sbin:/usr/lib/cni command -v "$1" >/dev/null 2>&1 || missing+=("$2")
+	PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1 || missing+=("$2")
 }
 
 root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+privileged() { [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "want root or sudo"; }
 
 packages() {
 	[ ${#missing[@]} -eq 0 ] && return
@@ -60,9 +63,15 @@ command -v go >/dev/null || die "go is not in PATH; want Go $(sed -n 's/^go //p'
 mkdir -p "$cache/bin"
 
 case $level in
-build | demo) ;;
+build) ;;
+demo)
+	privileged
+	want ip iproute2
+	want nft nftables
+	packages
+	;;
 test)
-	[ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "want root or sudo"
+	privileged
 	want ip iproute2
 	want nft nftables
 	want iptables iptables
@@ -73,7 +82,6 @@ test)
 	want gcc gcc # for the race detector
 	[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 	want dockerd docker.io
-	want host-local containernetworking-plugins
 	packages
 	# It holds staticcheck; about a minute of two cores, once.
 	tool golangci-lint "$golangci" || die "golangci-lint could not be built, see $cache/setup-golangci-lint.log"

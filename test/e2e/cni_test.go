@@ -21,7 +21,7 @@ func cniPath() string { return binDir + ":" + referenceDir() }
 
 // referenceDir holds the reference plugins.
 func referenceDir() string {
-	if dir := os.Getenv("BOWLINE_REFERENCE_BIN"); dir != "" {
+	if dir := os.Getenv("BOWLINE_REFERENCE_CNI"); dir != "" {
 		return dir
 	}
 	if dir, err := filepath.Abs("../../.cache/ref"); err == nil && fileExists(dir) {

@@ -24,14 +24,7 @@ func TestConflists(t *testing.T) {
 		for _, ipam := range []string{"as it is", "bowline-ipam"} {
 			t.Run(filepath.Base(file)+" ipam "+ipam, func(t *testing.T) {
 				t.Parallel()
-				var list struct {
-					CNIVersion, Name string
-					Plugins          []conf
-				}
-				if err := json.Unmarshal(text, &list); err != nil {
-					t.Fatal(err)
-				}
-				c := list.Plugins[0].with("cniVersion", list.CNIVersion).with("name", list.Name)
+				c := firstPlugin(t, text)
 				if !reference() {
 					c["type"] = "bowline-bridge"
 				}
@@ -42,6 +35,19 @@ func TestConflists(t *testing.T) {
 			})
 		}
 	}
+}
+
+// firstPlugin returns what a runtime gives the first plugin of a conflist.
+func firstPlugin(t *testing.T, text []byte) conf {
+	t.Helper()
+	var list struct {
+		CNIVersion, Name string
+		Plugins          []conf
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		t.Fatal(err)
+	}
+	return list.Plugins[0].with("cniVersion", list.CNIVersion).with("name", list.Name)
 }
 
 // wire attaches two containers, checks them, and takes them away.

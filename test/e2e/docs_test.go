@@ -1,0 +1,55 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestHelpIsInDocs: the guides hold what the binaries print. BOWLINE_UPDATE=1
+// writes it into them.
+func TestHelpIsInDocs(t *testing.T) {
+	const begin, end = "<!-- help: begin -->\n```\n", "```\n<!-- help: end -->"
+	for name, file := range map[string]string{
+		"bowline-bridge": "../../docs/plugins/bridge.md",
+		"bowline-ipam":   "../../docs/plugins/ipam.md",
+		"bowline":        "../../docs/bowline.md",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out, err := exec.Command(bin(name), "help").Output()
+			if err != nil {
+				t.Fatalf("%s help: %v", name, err)
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, rest, ok := strings.Cut(string(text), begin)
+			was, after, ok2 := strings.Cut(rest, end)
+			if !ok || !ok2 {
+				t.Fatalf("%s has no place for the help: want %q and %q", file, begin, end)
+			}
+			if was == string(out) {
+				return
+			}
+			if os.Getenv("BOWLINE_UPDATE") != "1" {
+				t.Fatalf("%s holds\n%s\nbut the help is\n%s\n(BOWLINE_UPDATE=1 writes it)", file, was, out)
+			}
+			if err := os.WriteFile(file, []byte(before+begin+string(out)+end+after), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestExampleWorks: the configuration that the README tells people to copy.
+func TestExampleWorks(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/examples/bowline.conflist")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wire(t, firstPlugin(t, text))
+}
