@@ -14,9 +14,17 @@ import (
 	"github.com/bowline-net/bowline/internal/state"
 )
 
+// The kinds of things that [Runtime.GC] clears.
+const (
+	KindSandbox    = "sandbox"
+	KindAttachment = "attachment"
+	KindCache      = "cache"   // of libcni
+	KindNetwork    = "network" // at every run: its plugins were asked
+)
+
 // A Cleared is one thing that [Runtime.GC] cleared, would clear or could not clear.
 type Cleared struct {
-	Kind  string `json:"kind"` // "sandbox", "attachment", "cache" or "network"
+	Kind  string `json:"kind"` // one of the Kind constants
 	Name  string `json:"name"`
 	Why   string `json:"why"`
 	Error string `json:"error,omitempty"` // why it could not
@@ -77,7 +85,7 @@ func (c *collector) sandboxesGone(ctx context.Context) error {
 		}
 		// Again: with the lock held nobody is in the middle of making it.
 		if s, err := c.Sandbox(ctx, s.Name); err == nil && !s.Alive() {
-			c.clear("sandbox", s.Name, goneWhy(s), func() error { return c.removeSandbox(ctx, s, false) })
+			c.clear(KindSandbox, s.Name, goneWhy(s), func() error { return c.removeSandbox(ctx, s, false) })
 		}
 		unlock()
 	}
@@ -109,7 +117,7 @@ func (c *collector) attachmentsGone(ctx context.Context) error {
 		if c.attachments.Get(ctx, a.record(), &now) == nil {
 			// Of a sandbox that is gone, too, this was cleared, or would be, with it.
 			if why := c.attachmentWhy(ctx, now); why != "" {
-				c.clear("attachment", a.Sandbox+"/"+a.IfName, why, func() error { return c.detach(ctx, now, false) })
+				c.clear(KindAttachment, a.Sandbox+"/"+a.IfName, why, func() error { return c.detach(ctx, now, false) })
 			}
 		}
 		unlock()
@@ -154,7 +162,7 @@ func (c *collector) cacheGone(ctx context.Context, n *libcni.NetworkAttachment) 
 	rt := &libcni.RuntimeConf{
 		ContainerID: n.ContainerID, IfName: n.IfName, Args: n.CniArgs, CapabilityArgs: n.CapabilityArgs,
 	}
-	c.clear("cache", n.ContainerID+"/"+n.IfName, "has no attachment", func() error {
+	c.clear(KindCache, n.ContainerID+"/"+n.IfName, "has no attachment", func() error {
 		list, err := parseConf(n.Config, n.Network)
 		if err != nil {
 			return err
@@ -178,7 +186,7 @@ func (c *collector) networksAsked(ctx context.Context) error {
 			return validErr // better no GC than one that removes too much
 		}
 		why := fmt.Sprintf("plugins keep %d valid attachments and drop the rest", len(valid))
-		c.clear("network", n.Name, why, func() error { return c.collect(ctx, n, valid) })
+		c.clear(KindNetwork, n.Name, why, func() error { return c.collect(ctx, n, valid) })
 		unlock()
 	}
 	return err

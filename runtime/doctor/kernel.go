@@ -1,0 +1,88 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/link"
+	"github.com/bowline-net/bowline/internal/netns"
+	"github.com/bowline-net/bowline/internal/nft"
+)
+
+// A feature is something that a kernel has or has not.
+type feature struct {
+	name   string
+	config string // how the kernel's own configuration calls it
+	need   string // what there is not without it; empty: nothing works
+	try    func(context.Context) error
+}
+
+// kernel tries each feature in a namespace of its own.
+func (d *doctor) kernel(ctx context.Context) {
+	ns, err := netns.New()
+	if err != nil {
+		d.say(Fail, err.Error(), "run as root, on a kernel with CONFIG_NET_NS")
+		return
+	}
+	defer ns.Close()
+	links, err := link.Open(ns)
+	if err != nil {
+		d.unsure(err)
+		return
+	}
+	defer links.Close()
+	kind := func(name string) func(context.Context) error {
+		return func(ctx context.Context) error { return links.Probe(ctx, name) }
+	}
+	var has []string
+	for _, f := range []feature{
+		{"veth", "CONFIG_VETH", "", kind("veth")},
+		{"bridge", "CONFIG_BRIDGE", "", kind("bridge")},
+		{"nftables", "CONFIG_NF_TABLES, CONFIG_NFT_MASQ, CONFIG_NFT_NAT", "", func(ctx context.Context) error { return tryTables(ctx, ns) }},
+		{"VLAN filtering of bridges", "CONFIG_BRIDGE_VLAN_FILTERING", "options vlan and vlanTrunk", func(ctx context.Context) error { return tryVLANs(ctx, links) }},
+		{"macvlan", "CONFIG_MACVLAN", "macvlan networks", kind("macvlan")},
+		{"vxlan", "CONFIG_VXLAN", "overlay networks", kind("vxlan")},
+		{"802.1q", "CONFIG_VLAN_8021Q", "VLANs of a parent link", kind("vlan")},
+		{"ipvlan", "CONFIG_IPVLAN", "ipvlan plugins of others", kind("ipvlan")},
+		{"ifb", "CONFIG_IFB", "the reference bandwidth plugin", kind("ifb")},
+		{"wireguard", "CONFIG_WIREGUARD", "encryption by the kernel", kind("wireguard")},
+	} {
+		err := f.try(ctx)
+		switch {
+		case err == nil:
+			has = append(has, f.name)
+		case !errors.Is(err, bowline.ErrNoKernel):
+			d.say(Warn, f.name+": "+err.Error(), "")
+		case f.need == "":
+			d.say(Fail, "no "+f.name, "want a kernel with "+f.config)
+		default:
+			d.say(Note, "no "+f.name+", so no "+f.need, "a kernel with "+f.config+" has it")
+		}
+	}
+	d.say(OK, "has "+strings.Join(has, ", "), "")
+}
+
+// tryTables does in the namespace what bridge networks do: sets, maps,
+// concatenated keys and masquerading.
+func tryTables(ctx context.Context, ns *netns.Handle) error {
+	h := nft.Open(ns)
+	n := nft.Network{ID: "probe", Bridge: "probe0", V4: true, V6: true}
+	e := nft.Endpoint{ID: "probe", Port: "probe1", Masq: []netip.Prefix{
+		netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8::1/64"),
+	}}
+	if err := h.EnsureEndpoint(ctx, n, e); err != nil {
+		return err
+	}
+	return h.DeleteNetwork(ctx, n)
+}
+
+func tryVLANs(ctx context.Context, links *link.Handle) error {
+	_, made, err := links.EnsureBridge(ctx, link.Bridge{Name: "probe3", VLANFiltering: true})
+	if made {
+		return errors.Join(err, links.Delete(ctx, "probe3"))
+	}
+	return err
+}
