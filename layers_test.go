@@ -41,7 +41,6 @@ var rooms = []room{
 	{"plugins", []string{"", "internal/plugin", "internal/link", "internal/nft", "internal/undo", "internal/netns"}, "a plugin is a driver; it never imports another plugin, a face or the runtime"},
 	{"runtime", []string{"", "internal/cni", "internal/netns", "internal/state", "internal/socket", "internal/undo"}, "the runtime is a client like any engine: it calls plugins through their public protocols only"},
 	{"runtime/demo", []string{"", "runtime", "internal/state"}, "a client of the runtime"},
-	{"runtime/doctor", []string{"", "runtime", "internal/link", "internal/nft", "internal/netns", "internal/state"}, "tries the kernel with the very verbs that the plugins use"},
 	{"runtime/bowline", []string{"", "runtime", "runtime/demo", "runtime/doctor"}, "the command line of runtime"},
 	{"runtime/doctor", []string{"", "runtime", "internal/link", "internal/nft", "internal/netns", "internal/state"}, "tries what drivers will need, with the drivers' own means"},
 	{"test/e2e", []string{"internal/netns", "internal/netns/netnstest"}, "drives built binaries; namespaces are its hosts"},
