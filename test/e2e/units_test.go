@@ -1,0 +1,57 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestUnits checks the systemd units: what they say fits the binaries, and
+// systemd, where it is installed, takes them.
+func TestUnits(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"bowline-bridge", "bowline-ipam"} {
+		socket := unit(t, dir, name+".socket")
+		for _, want := range []string{"ListenStream=/run/docker/plugins/" + name + ".sock\n", "SocketMode=0600\n", "Before=docker.service\n"} {
+			if !strings.Contains(socket, want) {
+				t.Errorf("%s.socket has no %s", name, want)
+			}
+		}
+		service := unit(t, dir, name+".service")
+		for _, want := range []string{"ExecStart=/usr/local/bin/" + name + " serve\n", "Requires=" + name + ".socket\n", "Before=docker.service\n"} {
+			if !strings.Contains(service, want) {
+				t.Errorf("%s.service has no %s", name, want)
+			}
+		}
+		if _, err := exec.LookPath("systemd-analyze"); err != nil {
+			continue // no systemd here that could disagree
+		}
+		out, err := exec.Command("systemd-analyze", "verify", "--man=no", filepath.Join(dir, name+".socket"), filepath.Join(dir, name+".service")).CombinedOutput()
+		for l := range strings.Lines(string(out)) {
+			if strings.Contains(l, name) {
+				t.Errorf("systemd-analyze: %s", l)
+			}
+		}
+		if err != nil && len(out) == 0 {
+			t.Errorf("systemd-analyze: %v", err)
+		}
+	}
+}
+
+// unit copies a unit of the project to dir, with the built binaries' paths,
+// and returns it as it is in the project.
+func unit(t *testing.T, dir, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../packaging/systemd", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := strings.ReplaceAll(string(text), "/usr/local/bin/", binDir+"/")
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(copied), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
