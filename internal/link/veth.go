@@ -14,7 +14,8 @@ import (
 // or in a sandbox.
 type Veth struct {
 	Name     string
-	Alias    string // shown by ip link
+	MAC      net.HardwareAddr // of Name; nil: random
+	Alias    string           // shown by ip link
 	MTU      int    // bytes, of both ends
 	Master   int    // index of the bridge that Name becomes a port of, or 0
 	Port     *Port  // nil: as the kernel has it
@@ -57,6 +58,9 @@ func (v Veth) message() *msg {
 	}
 	if v.Master != 0 {
 		m.u32(unix.IFLA_MASTER, uint32(v.Master))
+	}
+	if v.MAC != nil {
+		m.attr(unix.IFLA_ADDRESS, v.MAC)
 	}
 	m.nest(unix.IFLA_LINKINFO, func() {
 		m.attr(unix.IFLA_INFO_KIND, []byte("veth"))
