@@ -16,9 +16,9 @@ type Veth struct {
 	Name     string
 	MAC      net.HardwareAddr // of Name; nil: random
 	Alias    string           // shown by ip link
-	MTU      int    // bytes, of both ends
-	Master   int    // index of the bridge that Name becomes a port of, or 0
-	Port     *Port  // nil: as the kernel has it
+	MTU      int              // bytes, of both ends
+	Master   int              // index of the bridge that Name becomes a port of, or 0
+	Port     *Port            // nil: as the kernel has it
 	Peer     string
 	PeerMAC  net.HardwareAddr
 	PeerNS   bowline.Namespace // nil: the handle's own
