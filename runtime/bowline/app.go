@@ -63,8 +63,13 @@ func (a *app) run(ctx context.Context, args []string) int {
 // root returns the tree of commands.
 func (a *app) root() *cobra.Command {
 	root := group(&cobra.Command{
-		Use:           "bowline",
-		Short:         "bowline keeps sandboxes and attaches them to container networks",
+		Use:         "bowline",
+		Short:       "bowline keeps sandboxes and attaches them to container networks",
+		Annotations: map[string]string{"exit": "0 done, 1 failed, 2 wrong usage, 3 found something (check, doctor)"},
+		Example: "  bowline network create web --ipv6\n" +
+			"  bowline sandbox create one two\n" +
+			"  bowline connect one web\n" +
+			"  bowline sandbox exec one ip addr",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	},
@@ -76,8 +81,8 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpTemplate(helpTemplate)
 	root.SetUsageTemplate(helpTemplate)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"}) // --help says it
-	root.CompletionOptions.DisableDefaultCmd = true                   // ours has help of our shape
+	root.SetHelpCommand(a.help())
+	root.CompletionOptions.DisableDefaultCmd = true // ours has help of our shape
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON instead of text")
 	hideHelpFlags(root)
 	return root

@@ -1,5 +1,27 @@
 package main
 
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// help is hidden: --help at any command says the same.
+func (a *app) help() *cobra.Command {
+	return &cobra.Command{
+		Use:    "help [COMMAND]",
+		Short:  "print the help of a command",
+		Hidden: true,
+		RunE: func(cmd *cobra.Command, given []string) error {
+			about, rest, err := cmd.Root().Find(given)
+			if err != nil || len(rest) > 0 {
+				return usageError{fmt.Errorf("no command %q", given)}
+			}
+			return about.Help()
+		},
+	}
+}
+
 // helpTemplate is the shape of every help screen: what it does, how it is
 // called, its commands and flags, and the exit codes.
 const helpTemplate = `{{with or .Long .Short}}{{.}}.{{end}}
