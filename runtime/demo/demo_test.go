@@ -1,8 +1,6 @@
 package demo
 
 import (
-	"bytes"
-	"encoding/json"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -94,40 +92,6 @@ func TestReportOK(t *testing.T) {
 		if got := tt.r.OK(); got != tt.want {
 			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
 		}
-	}
-}
-
-// The client and the server understand each other.
-func TestServeAndProbe(t *testing.T) {
-	t.Parallel()
-	in, end, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ready, out, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- Serve("one", in, out) }()
-	line := make([]byte, len(readyLine))
-	if _, err := ready.Read(line); err != nil || string(line) != readyLine {
-		t.Fatalf("server says %q, %v", line, err)
-	}
-	var answers bytes.Buffer
-	if err := Probe(t.Context(), strings.NewReader(`["127.0.0.1","::1","192.0.2.250"]`), &answers); err != nil {
-		t.Fatal(err)
-	}
-	var said map[string]string
-	if err := json.Unmarshal(answers.Bytes(), &said); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(map[string]string{"127.0.0.1": "one", "::1": "one"}, said); diff != "" {
-		t.Error(diff)
-	}
-	end.Close()
-	if err := <-served; err != nil {
-		t.Error(err)
 	}
 }
 
