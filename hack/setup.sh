@@ -78,6 +78,7 @@ test)
 	want busybox busybox-static
 	want conntrack conntrack
 	want ping iputils-ping
+	want ps procps
 	want nsenter util-linux
 	want gcc gcc # for the race detector
 	[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)

@@ -33,6 +33,7 @@ leftovers() {
 
 cleanup() {
 	trap '' INT TERM
+	trap - EXIT
 	local pids
 	for _ in 1 2 3 4 5; do
 		pids=$(leftovers)
