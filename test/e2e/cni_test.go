@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"testing"
 )
 
 // reference reports whether the reference plugins are to be driven.
@@ -62,17 +61,6 @@ func (c conf) ipam(key string, value any) conf {
 	ipam := maps.Clone(c["ipam"].(map[string]any))
 	ipam[key] = value
 	return c.with("ipam", ipam)
-}
-
-// parsed returns the conf that is written as JSON, for configurations as
-// people have them.
-func parsed(t testing.TB, text string) conf {
-	t.Helper()
-	var c conf
-	if err := json.Unmarshal([]byte(text), &c); err != nil {
-		t.Fatalf("%v in %s", err, text)
-	}
-	return c
 }
 
 // A result is what ADD prints, of any version of the specification from 0.3.0.
