@@ -152,9 +152,9 @@ func TestCreateNetwork(t *testing.T) {
 		{"taken by the host", NetworkSpec{Name: "d", Subnets: prefixes("10.200.0.0/16")}, "", "overlaps 10.200."},
 		{"overlap", NetworkSpec{Name: "d", Subnets: prefixes("10.8.0.0/16", "10.8.1.0/24")}, "", "10.8.0.0/16 and 10.8.1.0/24 overlap"},
 		{"bad name", NetworkSpec{Name: "a b"}, "", `network name "a b": want`},
-		{"no such driver", NetworkSpec{Name: "d", Driver: "nope"}, "", `failed to find plugin "bowline-nope"`},
+		{"no such driver", NetworkSpec{Name: "d", Driver: "nope"}, "", `network "d": failed to find plugin "bowline-nope" in path [`},
 		{"typo", NetworkSpec{Name: "d", Options: map[string]string{"mut": "1400"}}, "", "option mut: want mtu"},
-		{"plugin of an older version", NetworkSpec{Conf: []byte(`{"cniVersion":"0.4.0","name":"d","type":"bowline-bridge"}`)}, "", "0.4.0"},
+		{"plugin of an older version", NetworkSpec{Conf: []byte(`{"cniVersion":"0.4.0","name":"d","type":"bowline-bridge"}`)}, "", `network "d": cniVersion "0.4.0": bowline-bridge wants one of 1.1.0`},
 	}
 	for _, tt := range tests {
 		err := h.try(func(ctx context.Context) error {

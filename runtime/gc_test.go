@@ -115,17 +115,14 @@ func put(t *testing.T, s state.Store, name string, v any) {
 // What other engines attached through the same plugins must survive our GC.
 func TestGCKeepsOthers(t *testing.T) {
 	h := newHost(t)
-	id, err := h.ns.ID()
-	if err != nil {
-		t.Fatal(err)
-	}
 	ns, err := netns.NewAt(filepath.Join(t.TempDir(), "pod"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ns.Close()
 	defer netns.Remove(ns.Path())
-	if id, err = ns.ID(); err != nil {
+	id, err := ns.ID()
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range []state.Endpoint{

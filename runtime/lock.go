@@ -45,7 +45,7 @@ func (l locks) take(name string, kind int16) (func(), error) {
 	for {
 		// OFD locks belong to the open file, not to the process.
 		err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &at)
-		if err != unix.EINTR {
+		if !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
@@ -139,8 +141,16 @@ func (r *Runtime) validate(ctx context.Context, list *libcni.NetworkConfigList) 
 	if len(list.Plugins) == 0 {
 		return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("network %q: no plugins in its configuration", list.Name))
 	}
-	if _, err := r.cni.ValidateNetworkList(ctx, list); err != nil {
-		return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("network %q: %v", list.Name, err))
+	for _, p := range list.Plugins {
+		info, err := r.cni.GetVersionInfo(ctx, p.Network.Type)
+		if err != nil {
+			return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("network %q: %v", list.Name, err))
+		}
+		speaks, want := info.SupportedVersions(), cmp.Or(list.CNIVersion, "0.1.0")
+		if !slices.Contains(speaks, want) {
+			return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf(
+				"network %q: cniVersion %q: %s wants one of %s", list.Name, want, p.Network.Type, strings.Join(speaks, ", ")))
+		}
 	}
 	var said *types.Error
 	if errors.As(r.cni.GetStatusNetworkList(ctx, list), &said) &&

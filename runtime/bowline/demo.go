@@ -44,7 +44,9 @@ func (a *app) demo() *cobra.Command {
 	}
 	c.AddCommand(&cobra.Command{
 		Use: "serve NAME", Hidden: true, Args: args("NAME"),
-		RunE: func(_ *cobra.Command, given []string) error { return demo.Serve(given[0], os.Stdin, a.stdout) },
+		RunE: func(cmd *cobra.Command, given []string) error {
+			return demo.Serve(cmd.Context(), given[0], os.Stdin, a.stdout)
+		},
 	}, &cobra.Command{
 		Use: "probe", Hidden: true, Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return demo.Probe(cmd.Context(), os.Stdin, a.stdout) },

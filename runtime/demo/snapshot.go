@@ -112,11 +112,10 @@ func files(dirs ...string) ([]string, error) {
 			if err != nil || !d.Type().IsRegular() {
 				return err
 			}
-			data, err := os.ReadFile(path)
-			if err != nil || len(data) == 0 && isLock(d.Name()) {
-				return nil // gone meanwhile, or a namespace, which is among the mounts
+			// A namespace cannot be read; it is among the mounts.
+			if data, err := os.ReadFile(path); err == nil && (len(data) > 0 || !isLock(d.Name())) {
+				found = append(found, fmt.Sprintf("%s %x", path, sha256.Sum256(data)))
 			}
-			found = append(found, fmt.Sprintf("%s %x", path, sha256.Sum256(data)))
 			return nil
 		})
 		if err != nil {

@@ -24,8 +24,8 @@ const (
 
 // Serve answers HTTP requests with name on all addresses of the namespace that
 // it runs in. It says on out when it is ready, and ends with in.
-func Serve(name string, in io.Reader, out io.Writer) error {
-	l, err := net.Listen("tcp", ":"+port)
+func Serve(ctx context.Context, name string, in io.Reader, out io.Writer) error {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", ":"+port)
 	if err != nil {
 		return err
 	}
@@ -99,8 +99,8 @@ type server struct {
 
 // startServer starts a server and waits until it is ready.
 func startServer(ctx context.Context, self, sandbox, name string) (*server, error) {
-	// Not CommandContext: a cancelled demo stops its servers in order, too.
-	c := exec.Command(self, "sandbox", "exec", sandbox, self, "demo", "serve", name)
+	// A cancelled demo stops its servers in order, too.
+	c := exec.CommandContext(context.WithoutCancel(ctx), self, "sandbox", "exec", sandbox, self, "demo", "serve", name)
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	in, err := c.StdinPipe()
 	if err != nil {

@@ -33,7 +33,7 @@ func (d *doctor) plugins(ctx context.Context) {
 	}
 	sockets, _ := filepath.Glob(filepath.Join(state.PluginDir(), "bowline-*.sock"))
 	for _, path := range sockets {
-		d.socket(path)
+		d.socket(ctx, path)
 	}
 }
 
@@ -67,8 +67,8 @@ func same(a, b string) bool {
 
 // socket knocks: a socket without a server stalls every call of dockerd for
 // 15 seconds.
-func (d *doctor) socket(path string) {
-	c, err := net.Dial("unix", path)
+func (d *doctor) socket(ctx context.Context, path string) {
+	c, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	switch {
 	case err == nil:
 		c.Close()
