@@ -20,31 +20,29 @@ func (h *Handle) CheckEndpoint(ctx context.Context, n Network, e Endpoint) error
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	c, err := h.conn()
-	if err != nil {
-		return failure(what, err)
-	}
 	var chains []chain
 	for _, f := range n.families() {
 		chains = append(chains, f.chains()...)
 	}
-	for _, p := range e.Masq {
+	for _, p := range n.Masq {
 		chains = append(chains, familyOf(p).masqChain(p))
 	}
 	if e.MAC != nil {
 		chains = append(chains, bridgeChain())
 	}
-	for _, ch := range chains {
-		if err := ch.check(c); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+	return failure(what, h.with(func(c *nftables.Conn) error {
+		for _, ch := range chains {
+			if err := ch.check(c); err != nil {
+				return err
+			}
 		}
-	}
-	for _, want := range append(n.elements(), e.elements(n)...) {
-		if err := want.check(c); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+		for _, want := range append(n.elements(), e.elements(n)...) {
+			if err := want.check(c); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		return nil
+	}))
 }
 
 func familyName(f nftables.TableFamily) string {

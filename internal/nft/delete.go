@@ -34,35 +34,29 @@ func (h *Handle) DeleteEndpoint(ctx context.Context, n Network, e Endpoint) erro
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	c, err := h.conn()
-	if err != nil {
-		return failure(what, err)
-	}
-	if es := e.elements(n); len(es) > 0 {
-		err := flush(c, es, (*nftables.Conn).SetDeleteElements)
-		if err == nil || !errors.Is(err, unix.ENOENT) {
-			return failure(what, err)
+	return failure(what, h.with(func(c *nftables.Conn) error {
+		if es := e.elements(n); len(es) > 0 {
+			err := flush(c, es, (*nftables.Conn).SetDeleteElements)
+			if err == nil || !errors.Is(err, unix.ENOENT) {
+				return err
+			}
 		}
-	}
-	return h.deleteWhere(what, networkTag(n.ID)+tag(e.ID))
+		return deleteWhere(c, networkTag(n.ID)+tag(e.ID))
+	}))
 }
 
 // deleteWhere removes all endpoint elements whose comment starts with prefix.
-func (h *Handle) deleteWhere(what, prefix string) error {
+func deleteWhere(c *nftables.Conn, prefix string) error {
 	// Somebody may delete the same elements at the same time; then nothing of
 	// the transaction happened, and another look shows what is left.
 	for try := 0; ; try++ {
-		c, err := h.conn()
-		if err != nil {
-			return failure(what, err)
-		}
 		found, err := endpointElements(c, prefix)
 		if err != nil || len(found) == 0 {
-			return failure(what, err)
+			return err
 		}
 		err = flush(c, found, (*nftables.Conn).SetDeleteElements)
 		if err == nil || !errors.Is(err, unix.ENOENT) || try == 100 {
-			return failure(what, err)
+			return err
 		}
 	}
 }
@@ -70,7 +64,7 @@ func (h *Handle) deleteWhere(what, prefix string) error {
 // endpointElements returns the endpoint elements whose comment starts with prefix.
 func endpointElements(c *nftables.Conn, prefix string) ([]element, error) {
 	var found []element
-	for _, s := range []*nftables.Set{ipv4().masq(), ipv6().masq(), allowed(), guarded()} {
+	for _, s := range []*nftables.Set{allowed(), guarded()} {
 		all, err := dump(c, s)
 		if err != nil {
 			return nil, err
@@ -99,32 +93,43 @@ func notExist(err error) bool {
 	return errors.Is(err, unix.ENOENT) || strings.Contains(err.Error(), unix.ENOENT.Error())
 }
 
-// DeleteNetwork removes the network's elements, and our tables with the last
-// network. Elements of endpoints of the network go too.
+// DeleteNetwork removes the network's elements and those of its endpoints, and
+// our tables with the last network. It succeeds if there is nothing.
 func (h *Handle) DeleteNetwork(ctx context.Context, n Network) error {
 	what := fmt.Sprintf("delete firewall elements of network %q", n.ID)
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if err := h.deleteWhere(what, networkTag(n.ID)); err != nil {
-		return err
+	// Nobody may add elements between the look at an empty table and its
+	// deletion.
+	unlock, err := h.lock(unix.LOCK_EX)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	for _, f := range []family{ipv4(), ipv6()} {
-		if err := h.deleteBridge(f, n.Bridge); err != nil {
-			return failure(what, err)
+	defer unlock()
+	return failure(what, h.with(func(c *nftables.Conn) error {
+		if err := deleteWhere(c, networkTag(n.ID)); err != nil {
+			return err
 		}
-	}
-	return failure(what, h.prune())
+		for _, f := range []family{ipv4(), ipv6()} {
+			if err := deleteBridge(c, f, n.Bridge); err != nil {
+				return err
+			}
+			if err := pruneMasqChains(c, f); err != nil {
+				return err
+			}
+			if err := pruneTable(c, f.table, f.bridges(), f.masq()); err != nil {
+				return err
+			}
+		}
+		return pruneTable(c, bridgeTable(), guarded(), allowed())
+	}))
 }
 
-func (h *Handle) deleteBridge(f family, bridge string) error {
-	c, err := h.conn()
-	if err != nil {
-		return err
-	}
+func deleteBridge(c *nftables.Conn, f family, bridge string) error {
 	key := string(name16(bridge))
 	var found []element
-	for _, s := range []*nftables.Set{f.pair(), f.from(), f.to(), f.bridges()} {
+	for _, s := range []*nftables.Set{f.pair(), f.from(), f.to(), f.bridges(), f.masq()} {
 		all, err := dump(c, s)
 		if err != nil {
 			return err
@@ -138,36 +143,11 @@ func (h *Handle) deleteBridge(f family, bridge string) error {
 	if len(found) == 0 {
 		return nil
 	}
-	err = flush(c, found, (*nftables.Conn).SetDeleteElements)
-	if errors.Is(err, unix.ENOENT) { // somebody else was faster
-		return nil
-	}
-	return err
+	return flush(c, found, (*nftables.Conn).SetDeleteElements)
 }
 
-// prune removes chains and tables of ours that nothing uses. Nobody may add
-// elements between the look and the deletion, hence the lock.
-func (h *Handle) prune() error {
-	unlock, err := h.lock(unix.LOCK_EX)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	c, err := h.conn()
-	if err != nil {
-		return err
-	}
-	for _, f := range []family{ipv4(), ipv6()} {
-		if err := pruneMasqChains(c, f); err != nil {
-			return err
-		}
-		if err := pruneTable(c, f.table, f.bridges(), f.masq()); err != nil {
-			return err
-		}
-	}
-	return pruneTable(c, bridgeTable(), guarded(), allowed())
-}
-
+// pruneMasqChains removes the chains that no element refers to; the kernel
+// refuses the others.
 func pruneMasqChains(c *nftables.Conn, f family) error {
 	all, err := c.ListChainsOfTableFamily(f.table.Family)
 	if err != nil {
@@ -210,26 +190,26 @@ func (h *Handle) DeleteOthers(ctx context.Context, network string, keep []string
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	c, err := h.conn()
-	if err != nil {
-		return failure(what, err)
-	}
-	found, err := endpointElements(c, networkTag(network))
-	if err != nil {
-		return failure(what, err)
-	}
 	kept := map[string]bool{}
 	for _, id := range keep {
 		kept[tag(id)] = true
 	}
-	var errs []error
-	done := map[string]bool{}
-	for _, e := range found {
-		t, _, _ := strings.Cut(strings.TrimPrefix(e.Comment, networkTag(network)), " ")
-		if !kept[t] && !done[t] {
-			done[t] = true
-			errs = append(errs, h.deleteWhere(what, networkTag(network)+t))
+	return failure(what, h.with(func(c *nftables.Conn) error {
+		found, err := endpointElements(c, networkTag(network))
+		if err != nil {
+			return err
 		}
-	}
-	return errors.Join(errs...)
+		stale := map[string]bool{}
+		for _, e := range found {
+			t, _, _ := strings.Cut(strings.TrimPrefix(e.Comment, networkTag(network)), " ")
+			stale[t] = !kept[t]
+		}
+		var errs []error
+		for t, is := range stale {
+			if is {
+				errs = append(errs, deleteWhere(c, networkTag(network)+t))
+			}
+		}
+		return errors.Join(errs...)
+	}))
 }

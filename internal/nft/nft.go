@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -14,14 +15,47 @@ import (
 	"github.com/bowline-net/bowline"
 )
 
-// A Handle works on the tables of one namespace. It holds nothing open.
+// A Handle works on the tables of one namespace. Its methods may be called from
+// several goroutines at once.
 type Handle struct {
-	ns bowline.Namespace // nil: the namespace of the process
+	ns   bowline.Namespace // nil: the namespace of the process
+	mu   sync.Mutex        // one transaction at a time, for the library collects them in the connection
+	conn *nftables.Conn    // opened at first use
 }
 
 // Open returns a handle on the tables of ns, or of the process's namespace if
 // ns is nil. ns must stay open as long as the handle.
-func Open(ns bowline.Namespace) *Handle { return &Handle{ns} }
+func Open(ns bowline.Namespace) *Handle { return &Handle{ns: ns} }
+
+// Close closes the handle's socket; the tables stay.
+func (h *Handle) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.conn == nil {
+		return nil
+	}
+	c := h.conn
+	h.conn = nil
+	return c.CloseLasting()
+}
+
+// with runs f with the handle's connection, which is f's own meanwhile.
+func (h *Handle) with(f func(*nftables.Conn) error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.conn == nil {
+		opts := []nftables.ConnOption{nftables.AsLasting()}
+		if h.ns != nil {
+			opts = append(opts, nftables.WithNetNSFd(int(h.ns.Fd())))
+		}
+		c, err := nftables.New(opts...)
+		if err != nil {
+			return err
+		}
+		h.conn = c
+	}
+	return f(h.conn)
+}
 
 // A Network is what the tables know of a network.
 type Network struct {
@@ -30,12 +64,14 @@ type Network struct {
 	V4, V6   bool   // families it has
 	Internal bool   // nothing passes between it and anything else
 	ICC      bool   // its containers may reach each other through the host's IP stack
+	// Masq are prefixes whose addresses hide behind the host's where traffic
+	// leaves them.
+	Masq []netip.Prefix
 }
 
 // An Endpoint is what the tables know of an endpoint.
 type Endpoint struct {
 	ID   string
-	Masq []netip.Prefix   // addresses to hide behind the host's, with the prefix inside which they are not
 	Port string           // host end of its veth
 	MAC  net.HardwareAddr // nil: not checked; else the only sender address that Port may use
 }
@@ -44,15 +80,6 @@ type Endpoint struct {
 type element struct {
 	set *nftables.Set
 	nftables.SetElement
-}
-
-// A conn collects one transaction.
-func (h *Handle) conn() (*nftables.Conn, error) {
-	var opts []nftables.ConnOption
-	if h.ns != nil {
-		opts = append(opts, nftables.WithNetNSFd(int(h.ns.Fd())))
-	}
-	return nftables.New(opts...)
 }
 
 // EnsureNetwork adds the network's elements, and tables, chains, rules and sets
@@ -64,12 +91,8 @@ func (h *Handle) EnsureNetwork(ctx context.Context, n Network) error {
 }
 
 // EnsureEndpoint adds the elements of the endpoint and of its network in one
-// transaction. Errors are as in EnsureNetwork; a conflict can also be that the
-// address is another endpoint's.
+// transaction. Errors are as in EnsureNetwork.
 func (h *Handle) EnsureEndpoint(ctx context.Context, n Network, e Endpoint) error {
-	for _, p := range e.Masq { // the tables of these families must be there
-		n.V4, n.V6 = n.V4 || p.Addr().Is4(), n.V6 || p.Addr().Is6()
-	}
 	elements := append(n.elements(), e.elements(n)...)
 	return h.ensure(ctx, fmt.Sprintf("add firewall elements of endpoint %q", e.ID), elements, func(c *nftables.Conn) {
 		n.setUp(c)
@@ -91,16 +114,14 @@ func (h *Handle) ensure(ctx context.Context, what string, elements []element, se
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	defer unlock()
-	c, err := h.conn()
-	if err != nil {
-		return failure(what, err)
-	}
-	err = flush(c, elements, (*nftables.Conn).SetAddElements)
-	if errors.Is(err, unix.ENOENT) {
-		setUp(c)
-		err = flush(c, elements, (*nftables.Conn).SetAddElements)
-	}
-	return failure(what, err)
+	return failure(what, h.with(func(c *nftables.Conn) error {
+		err := flush(c, elements, (*nftables.Conn).SetAddElements)
+		if errors.Is(err, unix.ENOENT) {
+			setUp(c)
+			err = flush(c, elements, (*nftables.Conn).SetAddElements)
+		}
+		return err
+	}))
 }
 
 func flush(c *nftables.Conn, elements []element, do func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error) error {
@@ -156,20 +177,29 @@ func (n Network) elements() []element {
 			element{f.bridges(), nftables.SetElement{Key: bridge}},
 		)
 	}
+	for _, p := range n.Masq {
+		es = append(es, element{familyOf(p).masq(), nftables.SetElement{
+			Key:         append(name16(n.Bridge), p.Masked().Addr().AsSlice()...),
+			KeyEnd:      append(name16(n.Bridge), last(p)...),
+			VerdictData: verdict(expr.VerdictJump, masqChainName(p)),
+			Comment:     "jump " + masqChainName(p),
+		}})
+	}
 	return es
+}
+
+// last is the last address of the prefix.
+func last(p netip.Prefix) []byte {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	return b
 }
 
 func (e Endpoint) elements(n Network) []element {
 	var es []element
 	key := comments(n.ID, e.ID)
-	for _, p := range e.Masq {
-		f := familyOf(p)
-		es = append(es, element{f.masq(), nftables.SetElement{
-			Key:         append(name16(n.Bridge), p.Addr().AsSlice()...),
-			VerdictData: verdict(expr.VerdictJump, masqChainName(p)),
-			Comment:     key,
-		}})
-	}
 	if e.MAC != nil {
 		es = append(es,
 			element{allowed(), nftables.SetElement{Key: append(name16(e.Port), append(append([]byte{}, e.MAC...), 0, 0)...), Comment: key}},
@@ -193,6 +223,11 @@ func (n Network) setUp(c *nftables.Conn) {
 	for _, f := range n.families() {
 		f.setUp(c)
 	}
+	for _, p := range n.Masq {
+		ch := familyOf(p).masqChain(p)
+		c.AddChain(ch.Chain)
+		ch.fill(c)
+	}
 }
 
 func (f family) setUp(c *nftables.Conn) {
@@ -210,11 +245,6 @@ func (f family) setUp(c *nftables.Conn) {
 }
 
 func (e Endpoint) setUp(c *nftables.Conn) {
-	for _, p := range e.Masq {
-		ch := familyOf(p).masqChain(p)
-		c.AddChain(ch.Chain)
-		ch.fill(c)
-	}
 	if e.MAC != nil {
 		c.AddTable(bridgeTable())
 		_ = c.AddSet(guarded(), nil)

@@ -77,14 +77,12 @@ func (h *Handle) inside(f func() error) error {
 // hasDockerUser asks nftables, where iptables-nft keeps its chains, and the
 // kernel's list of legacy tables.
 func (h *Handle) hasDockerUser(f nftables.TableFamily) (bool, error) {
-	c, err := h.conn()
-	if err != nil {
-		return false, err
-	}
-	if _, err := c.ListChain(&nftables.Table{Name: "filter", Family: f}, dockerUser); err == nil {
-		return true, nil
-	} else if !notExist(err) {
-		return false, err
+	err := h.with(func(c *nftables.Conn) error {
+		_, err := c.ListChain(&nftables.Table{Name: "filter", Family: f}, dockerUser)
+		return err
+	})
+	if err == nil || !notExist(err) {
+		return err == nil, err
 	}
 	list := "/proc/thread-self/net/ip_tables_names"
 	if f == nftables.TableFamilyIPv6 {
@@ -109,12 +107,12 @@ func (h *Handle) hasDockerUser(f nftables.TableFamily) (bool, error) {
 // hasRoom reports whether the last of our rules for the bridge is there. It
 // sees iptables-nft only; for legacy iptables the commands must look.
 func (h *Handle) hasRoom(f nftables.TableFamily, bridge string) bool {
-	c, err := h.conn()
-	if err != nil {
-		return false
-	}
-	t := &nftables.Table{Name: "filter", Family: f}
-	rules, err := c.GetRules(t, &nftables.Chain{Name: ourChain, Table: t})
+	var rules []*nftables.Rule
+	err := h.with(func(c *nftables.Conn) (err error) {
+		t := &nftables.Table{Name: "filter", Family: f}
+		rules, err = c.GetRules(t, &nftables.Chain{Name: ourChain, Table: t})
+		return err
+	})
 	if err != nil {
 		return false
 	}

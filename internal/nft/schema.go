@@ -6,12 +6,17 @@
 // of it, costs the same with one container as with a thousand. What a network
 // or an endpoint adds goes in by one transaction.
 //
+// What all containers of a network have in common is an element of the network.
+// That keeps deletions out of DEL: a process that closes its nftables socket
+// while a deleted element awaits its grace period waits for that, some 10 ms
+// (nft_rcv_nl_event in net/netfilter/nf_tables_api.c).
+//
 //	table ip bowline {                      # and ip6
 //	  map pair    { ifname . ifname : verdict }   bridge to itself: accept, or drop without icc
 //	  map from    { ifname : verdict }            out of a bridge: goto from-open, or drop if internal
 //	  map to      { ifname : verdict }            into a bridge: drop if internal
 //	  set bridges { ifname }                      what from-open may not reach
-//	  map masq    { ifname . address : verdict }  jump to the chain of the address's prefix
+//	  map masq    { ifname . prefix : verdict }   out of a bridge, sent by: jump to the prefix's chain
 //	  chain forward     { iifname . oifname vmap @pair; iifname vmap @from; oifname vmap @to }
 //	  chain from-open   { oifname @bridges drop }
 //	  chain postrouting { iifname . saddr vmap @masq }
@@ -89,7 +94,9 @@ func (f family) from() *nftables.Set    { return verdictMap(f.table, "from", nft
 func (f family) to() *nftables.Set      { return verdictMap(f.table, "to", nftables.TypeIFName) }
 func (f family) bridges() *nftables.Set { return set(f.table, "bridges", nftables.TypeIFName) }
 func (f family) masq() *nftables.Set {
-	return verdictMap(f.table, "masq", concat(nftables.TypeIFName, f.addr))
+	s := verdictMap(f.table, "masq", concat(nftables.TypeIFName, f.addr))
+	s.Interval = true
+	return s
 }
 
 func guarded() *nftables.Set { return set(bridgeTable(), "guarded", nftables.TypeIFName) }

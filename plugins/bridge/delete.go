@@ -18,7 +18,7 @@ func (d *driver) DeleteEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 		return err
 	}
 	var errs []error
-	if o.firewall == "nft" {
+	if o.macSpoofCheck { // the only rule elements that are an endpoint's own
 		mac, err := endpointMAC(n, e)
 		errs = append(errs, err, d.rules.DeleteEndpoint(ctx, ruleNetwork(n, o), ruleEndpoint(n, o, e, mac)))
 	}

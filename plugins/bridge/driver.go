@@ -214,7 +214,9 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 	}
 	if o.firewall == "nft" {
 		rn, re := ruleNetwork(n, o), ruleEndpoint(n, o, e, mac)
-		u.Push("delete firewall elements of "+e.ID, func(ctx context.Context) error { return d.rules.DeleteEndpoint(ctx, rn, re) })
+		if o.macSpoofCheck {
+			u.Push("delete firewall elements of "+e.ID, func(ctx context.Context) error { return d.rules.DeleteEndpoint(ctx, rn, re) })
+		}
 		if err := d.rules.EnsureEndpoint(ctx, rn, re); err != nil {
 			return bowline.Attachment{}, err
 		}

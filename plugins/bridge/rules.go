@@ -16,17 +16,17 @@ func ruleNetwork(n bowline.NetworkConfig, o options) nft.Network {
 		} else {
 			r.V6 = true
 		}
+		// An internal network has no way out, so there is nothing to hide.
+		if o.ipMasq && !o.internal {
+			r.Masq = append(r.Masq, p.Prefix)
+		}
 	}
 	return r
 }
 
-// ruleEndpoint is what the firewall knows of the endpoint. An internal network
-// has no way out, so there is nothing to masquerade.
+// ruleEndpoint is what the firewall knows of the endpoint.
 func ruleEndpoint(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, mac net.HardwareAddr) nft.Endpoint {
 	r := nft.Endpoint{ID: e.ID, Port: outerName(n, e.ID)}
-	if o.ipMasq && !o.internal {
-		r.Masq = e.Addrs
-	}
 	if o.macSpoofCheck {
 		r.MAC = mac
 	}
