@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/bowline-net/bowline"
@@ -84,5 +85,9 @@ func (r *Runtime) check(ctx context.Context, a Attachment) error {
 	if err != nil {
 		return err
 	}
-	return r.cni.CheckNetworkList(ctx, list, a.runtimeConf())
+	err = r.cni.CheckNetworkList(ctx, list, a.runtimeConf())
+	if errors.Is(err, libcni.ErrorCheckNotSupp) {
+		return nil // CHECK came with CNI 0.4.0
+	}
+	return err
 }

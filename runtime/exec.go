@@ -54,6 +54,8 @@ func (e *executor) ExecPlugin(ctx context.Context, path string, stdin []byte, en
 			return stdout.Bytes(), nil
 		case errors.Is(err, syscall.ETXTBSY) && try < 10: // being installed this moment
 			time.Sleep(50 * time.Millisecond)
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("interrupted: %w", ctx.Err())
 		default:
 			return nil, pluginError(err, stdout.Bytes(), stderr.Bytes())
 		}

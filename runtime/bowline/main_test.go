@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -200,11 +200,11 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// A bowline that is killed while a plugin works leaves a record, and gc clears it.
-func TestKilledWhileConnecting(t *testing.T) {
-	t.Parallel()
-	h := newHost(t)
-	// A plugin that waits until it is killed, having said that it was called.
+// slow is a host with a network "web", whose plugin waits in ADD until it is
+// killed, and a sandbox "one". connecting returns a bowline that is in the
+// middle of connecting the two.
+func slow(t *testing.T) (h *host, connecting func() *exec.Cmd) {
+	h = newHost(t)
 	script := "#!/bin/sh\necho $CNI_COMMAND $CNI_NETNS >>" + h.dir + "/calls\n" +
 		"case $CNI_COMMAND in VERSION) echo '{\"cniVersion\":\"1.0.0\",\"supportedVersions\":[\"1.0.0\"]}';;\n" +
 		"ADD) echo begun >" + h.dir + "/fifo; exec sleep 1000;; esac\n"
@@ -215,15 +215,31 @@ func TestKilledWhileConnecting(t *testing.T) {
 	h.env = append(h.env, "BOWLINE_CNI_PATH="+h.dir)
 	h.ok("network", "create", "--conf", h.dir+"/slow.conf")
 	h.ok("sandbox", "create", "one")
-	cmd := exec.Command("/proc/self/exe", "connect", "one", "web")
-	cmd.Env = h.env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := netns.Do(h.ns, cmd.Start); err != nil {
-		t.Fatal(err)
+	return h, func() *exec.Cmd {
+		cmd := exec.Command("/proc/self/exe", "connect", "one", "web")
+		cmd.Env, cmd.Stderr = h.env, new(bytes.Buffer)
+		if err := netns.Do(h.ns, cmd.Start); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.ReadFile(h.dir + "/fifo"); err != nil { // until the plugin has begun
+			t.Fatal(err)
+		}
+		return cmd
 	}
-	if _, err := os.ReadFile(h.dir + "/fifo"); err != nil { // until the plugin has begun
-		t.Fatal(err)
-	}
+}
+
+// lastCall returns what the plugin of slow was called with last.
+func (h *host) lastCall() string {
+	calls, _ := os.ReadFile(h.dir + "/calls")
+	lines := strings.Split(strings.TrimSpace(string(calls)), "\n")
+	return strings.ReplaceAll(lines[len(lines)-1], h.dir, "")
+}
+
+// A bowline that is killed while a plugin works leaves a record, and gc clears it.
+func TestKilledWhileConnecting(t *testing.T) {
+	t.Parallel()
+	h, connecting := slow(t)
+	cmd := connecting()
 	cmd.Process.Kill()
 	cmd.Wait()
 	if got := h.ok("ls"); !strings.Contains(got, "bowline (unfinished)") {
@@ -232,12 +248,68 @@ func TestKilledWhileConnecting(t *testing.T) {
 	if got := h.ok("gc"); !strings.Contains(got, "attachment  one/eth0  was never finished") {
 		t.Errorf("gc: %s", got)
 	}
-	calls, _ := os.ReadFile(h.dir + "/calls")
-	if want := "DEL " + h.dir + "/run/netns/one\n"; !strings.HasSuffix(string(calls), want) {
-		t.Errorf("calls of the plugin are %q, want %q at the end", calls, want)
+	if got, want := h.lastCall(), "DEL /run/netns/one"; got != want {
+		t.Errorf("the last call of the plugin was %q, want %q", got, want)
 	}
 	if got := h.ok("ls", "--json"); got != "[]\n" {
 		t.Errorf("ls after gc: %s", got)
 	}
 	h.ok("sandbox", "rm", "one")
+}
+
+// A bowline that is interrupted takes back what it did by itself.
+func TestInterruptedWhileConnecting(t *testing.T) {
+	t.Parallel()
+	h, connecting := slow(t)
+	cmd := connecting()
+	cmd.Process.Signal(os.Interrupt)
+	cmd.Wait()
+	errOut := cmd.Stderr.(*bytes.Buffer).String()
+	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(errOut, "interrupted") {
+		t.Errorf("exit code %d, %s", code, errOut)
+	}
+	if got, want := h.lastCall(), "DEL /run/netns/one"; got != want {
+		t.Errorf("the last call of the plugin was %q, want %q", got, want)
+	}
+	if got := h.ok("ls", "--json"); got != "[]\n" {
+		t.Errorf("ls: %s", got)
+	}
+}
+
+// Many at once get different addresses, and a gc among them takes none away.
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.ok("network", "create", "--conf", h.conflist("web", "br0", "10.9.0.0/24"))
+	const crowd = 8
+	var wg sync.WaitGroup
+	for i := range crowd {
+		wg.Go(func() {
+			name := fmt.Sprintf("s%d", i)
+			for _, argv := range [][]string{{"sandbox", "create", name}, {"connect", name, "web"}, {"gc"}} {
+				if out, errOut, code := h.run(argv...); code != 0 {
+					t.Errorf("%v: exit code %d: %s%s", argv, code, out, errOut)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	var all []struct{ Addrs []string }
+	if err := json.Unmarshal([]byte(h.ok("ls", "--json")), &all); err != nil {
+		t.Fatal(err)
+	}
+	addrs := map[string]bool{}
+	for _, e := range all {
+		addrs[fmt.Sprint(e.Addrs)] = true
+	}
+	if len(all) != crowd || len(addrs) != crowd {
+		t.Errorf("%d sandboxes are attached with %d different addresses, want %d: %v", len(all), len(addrs), crowd, all)
+	}
+	for i := range crowd {
+		h.ok("sandbox", "exec", fmt.Sprintf("s%d", i), "ping", "-c1", "-W2", "10.9.0.1")
+	}
+	h.ok("network", "rm", "--force", "web")
+	if left, _ := filepath.Glob(h.dir + "/leases/*/10.*"); len(left) > 0 {
+		t.Errorf("leases left: %v", left)
+	}
 }

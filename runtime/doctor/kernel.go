@@ -69,11 +69,11 @@ func (d *doctor) kernel(ctx context.Context) {
 // concatenated keys and masquerading.
 func tryTables(ctx context.Context, ns *netns.Handle) error {
 	h := nft.Open(ns)
-	n := nft.Network{ID: "probe", Bridge: "probe0", V4: true, V6: true}
-	e := nft.Endpoint{ID: "probe", Port: "probe1", Masq: []netip.Prefix{
-		netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8::1/64"),
+	defer h.Close()
+	n := nft.Network{ID: "probe", Bridge: "probe0", V4: true, V6: true, Masq: []netip.Prefix{
+		netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/64"),
 	}}
-	if err := h.EnsureEndpoint(ctx, n, e); err != nil {
+	if err := h.EnsureNetwork(ctx, n); err != nil {
 		return err
 	}
 	return h.DeleteNetwork(ctx, n)
