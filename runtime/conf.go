@@ -26,6 +26,9 @@ type NetworkSpec struct {
 	Options  map[string]string // further keys of the plugin
 }
 
+// ownPrefix starts the names of our own plugins.
+const ownPrefix = "bowline-"
+
 // ipRange is one pool as the configuration of an IPAM plugin has it.
 type ipRange struct {
 	Subnet  netip.Prefix `json:"subnet"`
@@ -36,7 +39,7 @@ type ipRange struct {
 // s.Subnets are final.
 func confList(s NetworkSpec) ([]byte, error) {
 	plugin := map[string]any{
-		"type":             "bowline-" + s.Driver,
+		"type":             ownPrefix + s.Driver,
 		"isGateway":        true,
 		"isDefaultGateway": !s.Internal,
 		"ipMasq":           !s.Internal,

@@ -43,6 +43,11 @@ func (a *Attachment) request(list *libcni.NetworkConfigList, c ConnectSpec) erro
 			a.Args = append(a.Args, [2]string{"MAC", c.MAC.String()})
 		}
 	}
+	if strings.HasPrefix(a.Plugin, ownPrefix) {
+		// What engines call the container; our plugins give the same name the
+		// same address again. Those of others might ask a Kubernetes for it.
+		a.Args = append(a.Args, [2]string{"K8S_POD_NAME", a.Sandbox})
+	}
 	if len(a.Args) > 0 {
 		// Else a plugin of the chain would stumble over what another takes.
 		a.Args = append([][2]string{{"IgnoreUnknown", "1"}}, a.Args...)
