@@ -113,7 +113,7 @@ func files(dirs ...string) ([]string, error) {
 				return err
 			}
 			// A namespace cannot be read; it is among the mounts.
-			if data, err := os.ReadFile(path); err == nil && (len(data) > 0 || !isLock(d.Name())) {
+			if data, err := os.ReadFile(path); err == nil && (len(data) > 0 || !strings.Contains(d.Name(), "lock")) {
 				found = append(found, fmt.Sprintf("%s %x", path, sha256.Sum256(data)))
 			}
 			return nil
@@ -123,10 +123,6 @@ func files(dirs ...string) ([]string, error) {
 		}
 	}
 	return found, nil
-}
-
-func isLock(name string) bool {
-	return name == "locks" || name == "lock" || strings.HasPrefix(name, ".lock-")
 }
 
 // mounts returns where what is mounted, as this process sees it.
