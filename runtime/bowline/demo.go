@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +27,8 @@ func (a *app) demo() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			// A reader that goes away, such as head, must not kill us half-way.
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 			out := a.stdout
 			if a.json {
 				out = io.Discard
