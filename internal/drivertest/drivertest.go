@@ -114,7 +114,8 @@ func settled(line string) string {
 	if strings.Contains(line, "fe80:") || strings.Contains(line, "ff00::/8") {
 		return ""
 	}
-	return strings.NewReplacer("NO-CARRIER,", "", ",LOWER_UP", "", "state DOWN", "", "state UP", "", "linkdown ", "").Replace(line)
+	return strings.NewReplacer("NO-CARRIER,", "", ",LOWER_UP", "", ",M-DOWN", "",
+		"state DOWN", "", "state UP", "", "state UNKNOWN", "", "state LOWERLAYERDOWN", "", "linkdown ", "").Replace(line)
 }
 
 // create makes the network and has one endpoint come and go, so that what the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 
 	"github.com/coreos/go-iptables/iptables"
@@ -18,7 +19,8 @@ import (
 // Docker has set the policy of iptables' FORWARD chain to drop, traffic of our
 // bridges needs an exception in the chain that Docker leaves to others,
 // DOCKER-USER. Ours are in a chain of our own, so that they can be told from
-// the user's, and each names its bridge.
+// the user's, and each names its bridge. firewalld rejects what it has no zone
+// for; its zone for what may pass is "trusted".
 const (
 	dockerUser = "DOCKER-USER"
 	ourChain   = "BOWLINE"
@@ -26,11 +28,17 @@ const (
 
 // MakeRoom lets the bridge's traffic pass another owner's ruleset, if there is
 // one that drops it and has a door for this. It is a question or two to the
-// kernel if there is none.
-func (h *Handle) MakeRoom(ctx context.Context, bridge string) error {
-	what := "make room for " + bridge + " in " + dockerUser
+// kernel if there is none. made says that the bridge is new: firewalld, whose
+// command takes a third of a second, is told of new bridges only.
+func (h *Handle) MakeRoom(ctx context.Context, bridge string, made bool) error {
+	what := "make room for " + bridge + " in another firewall"
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
+	}
+	if made {
+		if err := h.tellFirewalld("--zone=trusted", "--change-interface="+bridge); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
 	}
 	for _, f := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
 		there, err := h.hasDockerUser(f)
@@ -50,11 +58,14 @@ func (h *Handle) MakeRoom(ctx context.Context, bridge string) error {
 // GiveBackRoom removes what MakeRoom added for the bridge, and our chain with
 // the last bridge. It succeeds if there is nothing.
 func (h *Handle) GiveBackRoom(ctx context.Context, bridge string) error {
-	what := "remove room for " + bridge + " from " + dockerUser
+	what := "remove room for " + bridge + " from another firewall"
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	var errs []error
+	if err := h.tellFirewalld("--zone=trusted", "--remove-interface="+bridge); err != nil {
+		errs = append(errs, fmt.Errorf("%s: %w", what, err))
+	}
 	for _, f := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
 		there, err := h.hasDockerUser(f)
 		if err == nil && there {
@@ -65,6 +76,25 @@ func (h *Handle) GiveBackRoom(ctx context.Context, bridge string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// tellFirewalld runs firewall-cmd if firewalld rules this namespace. An
+// interface that no zone has is no error: its owner may have reloaded.
+func (h *Handle) tellFirewalld(args ...string) error {
+	err := h.with(func(c *nftables.Conn) error {
+		_, err := c.ListTableOfFamily("firewalld", nftables.TableFamilyINet)
+		return err
+	})
+	if err != nil {
+		return nil // no such table: the library has no error of its own for it
+	}
+	return h.inside(func() error {
+		out, err := exec.Command("firewall-cmd", args...).CombinedOutput()
+		if err != nil && !strings.Contains(string(out), "UNKNOWN_INTERFACE") {
+			return fmt.Errorf("firewall-cmd %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+		}
+		return nil
+	})
 }
 
 func (h *Handle) inside(f func() error) error {

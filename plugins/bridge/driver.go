@@ -110,13 +110,15 @@ func (d *driver) CreateNetwork(ctx context.Context, n bowline.NetworkConfig) err
 	}
 	if made && o.firewall == "nft" {
 		rules := ruleNetwork(n, o)
-		u.Push("delete firewall elements of network "+n.ID, func(ctx context.Context) error { return d.rules.DeleteNetwork(ctx, rules) })
+		u.Push("delete firewall elements of network "+n.ID, func(ctx context.Context) error {
+			return errors.Join(d.rules.DeleteNetwork(ctx, rules), d.rules.GiveBackRoom(ctx, br.Name))
+		})
 		if err := d.rules.EnsureNetwork(ctx, rules); err != nil {
 			return err
 		}
 	}
 	if o.firewall == "nft" {
-		if err := d.rules.MakeRoom(ctx, br.Name); err != nil {
+		if err := d.rules.MakeRoom(ctx, br.Name, made); err != nil {
 			return err
 		}
 	}
