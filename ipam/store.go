@@ -1,0 +1,214 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/state"
+)
+
+// A Store holds the allocations of one network. Its methods may be called from
+// several goroutines and processes at once.
+//
+// It lives below /run/bowline/ipam, in a directory of this boot: what an
+// earlier boot left is void, whether or not /run survived.
+//
+//	ipam/BOOT/NETWORK/      locked while anything changes
+//	    network             symbolic link to the network's name
+//	    addrs/10.1.0.2      symbolic link to CONTAINER/IFNAME: taken
+//	    owners/KEY          record of one owner: its addresses, its namespace
+//	    names/HASH          symbolic link to the addresses a name had last
+//	    hint-KEY            bitmap and ring of one set of ranges
+type Store struct {
+	network string
+	st      state.Store
+	boot    string
+}
+
+const (
+	addrsDir  = "addrs"
+	ownersDir = "owners"
+	namesDir  = "names"
+	hintFiles = "hint-"
+
+	networkLink = "network"
+)
+
+// Open returns the store of a network. It touches nothing.
+func Open(network string) *Store {
+	boot := bootDir()
+	return &Store{network, state.Run("ipam", boot, state.Key(network)), boot}
+}
+
+func bootDir() string {
+	if id := state.BootID(); id != "" {
+		return state.Key(id)
+	}
+	return "boot"
+}
+
+// A record is what is known of one owner. It is written before the links that
+// it lists and erased after them.
+type record struct {
+	Container string        `json:"container"`
+	IfName    string        `json:"ifname"`
+	Name      string        `json:"name,omitempty"`
+	Sandbox   string        `json:"sandbox,omitempty"`
+	NetnsDev  uint64        `json:"netnsDev,omitempty"`
+	NetnsIno  uint64        `json:"netnsIno,omitempty"`
+	Cooldown  time.Duration `json:"cooldown,omitempty"`
+	Created   time.Time     `json:"created"`
+	Addrs     []held        `json:"addrs"`
+}
+
+type held struct {
+	Addr    netip.Prefix `json:"addr"`
+	Gateway netip.Addr   `json:"gateway,omitzero"`
+	Space   string       `json:"space"` // key of its hint
+	Index   uint64       `json:"index"` // within the space
+}
+
+func (r record) owner() Owner { return Owner{r.Container, r.IfName} }
+
+func (r record) allocations() []Allocation {
+	as := make([]Allocation, len(r.Addrs))
+	for i, h := range r.Addrs {
+		as[i] = Allocation{h.Addr, h.Gateway, r.owner()}
+	}
+	return as
+}
+
+func recordName(o Owner) string { return ownersDir + "/" + state.Key(o.String()) }
+
+// A session is a store while its directory is open, and locked if it changes.
+type session struct {
+	*Store
+	dir   int // descriptor of the store's directory
+	hints map[string]*hint
+	files []int // descriptors of the hints
+}
+
+// lock waits for the exclusive lock, which is on the directory itself, so that
+// no lock file has to stay behind. make says to make the directory if there is
+// none; else ok is false then.
+func (s *Store) lock(ctx context.Context, make bool) (l *session, ok bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, false, fmt.Errorf("network %q: ipam: %w", s.network, err)
+	}
+	for {
+		fd, err := unix.Open(s.st.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.ENOENT) {
+			if !make {
+				return nil, false, nil
+			}
+			// Removing the last network takes the directories above along.
+			if err := s.create(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, false, fmt.Errorf("network %q: ipam: %w", s.network, err)
+			}
+			continue
+		}
+		if err == nil {
+			if err = flock(fd); err != nil {
+				unix.Close(fd)
+			}
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("network %q: ipam: lock %s: %w", s.network, s.st.Dir, err)
+		}
+		// Whoever held the lock may have removed the directory meanwhile.
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err == nil && st.Nlink > 0 {
+			return &session{Store: s, dir: fd}, true, nil
+		}
+		unix.Close(fd)
+	}
+}
+
+func flock(fd int) error {
+	for {
+		if err := unix.Flock(fd, unix.LOCK_EX); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// create makes the store's directory, and takes away what earlier boots left.
+func (s *Store) create() error {
+	root := filepath.Dir(filepath.Dir(s.st.Dir))
+	boots, _ := os.ReadDir(root)
+	for _, b := range boots {
+		if b.Name() != s.boot {
+			if err := os.RemoveAll(filepath.Join(root, b.Name())); err != nil {
+				return fmt.Errorf("remove allocations of a previous boot: %w", err)
+			}
+		}
+	}
+	if err := os.MkdirAll(s.st.Dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.Symlink(s.network, filepath.Join(s.st.Dir, networkLink)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+func (l *session) unlock() {
+	for _, fd := range l.files {
+		unix.Close(fd)
+	}
+	unix.Close(l.dir)
+}
+
+// wrap says which network err is about.
+func (s *Store) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	var d *state.DamagedError
+	if errors.As(err, &d) {
+		return bowline.Wrong(bowline.ErrDamaged, fmt.Sprintf("network %q: ipam: %v", s.network, err))
+	}
+	return fmt.Errorf("network %q: ipam: %w", s.network, err)
+}
+
+// record reads what is known of an owner; ok is false if there is nothing.
+func (s *Store) record(ctx context.Context, o Owner) (r record, ok bool, err error) {
+	err = s.st.Get(ctx, recordName(o), &r)
+	if errors.Is(err, fs.ErrNotExist) {
+		return record{}, false, nil
+	}
+	if err == nil && r.owner() != o {
+		return record{}, false, fmt.Errorf("record %s is of %s, not of %s", recordName(o), r.owner(), o)
+	}
+	return r, err == nil, err
+}
+
+// records reads those of all owners. Damaged ones come as errors, joined,
+// beside the good ones.
+func (s *Store) records(ctx context.Context) ([]record, error) {
+	names, err := s.st.List(ctx, ownersDir)
+	if err != nil {
+		return nil, err
+	}
+	var rs []record
+	var errs []error
+	for _, name := range names {
+		var r record
+		switch err := s.st.Get(ctx, name, &r); {
+		case err == nil:
+			rs = append(rs, r)
+		case !errors.Is(err, fs.ErrNotExist): // released meanwhile
+			errs = append(errs, err)
+		}
+	}
+	return rs, errors.Join(errs...)
+}

@@ -1,0 +1,123 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"github.com/bowline-net/bowline"
+	"math"
+	"time"
+)
+
+// Usage counts addresses. Counts beyond 64 bits are math.MaxUint64.
+type Usage struct {
+	Free    uint64 // owners that could still be served: the least of all sets
+	Used    uint64 // addresses taken, of all sets
+	Resting uint64 // free ones that were released lately
+	Sets    []SetUsage
+}
+
+// SetUsage is the usage of one set.
+type SetUsage struct {
+	Ranges              string // such as 10.1.0.2-10.1.0.254
+	Size                uint64 // Used + Free
+	Used, Free, Resting uint64
+}
+
+// Usage counts what of c is taken and what is free. It reads the names of all
+// taken addresses, so it is not for each ADD.
+func (s *Store) Usage(ctx context.Context, c Config) (Usage, error) {
+	spaces, err := c.spaces()
+	if err != nil {
+		return Usage{}, s.wrap(err)
+	}
+	u := Usage{Free: math.MaxUint64}
+	for _, sp := range spaces {
+		u.Sets = append(u.Sets, SetUsage{Ranges: sp.String(), Size: sp.size(), Free: sp.size()})
+	}
+	l, ok, err := s.lock(ctx, false)
+	if err != nil {
+		return Usage{}, err
+	}
+	if ok {
+		defer l.unlock()
+		if err := l.count(spaces, u.Sets); err != nil {
+			return Usage{}, s.wrap(err)
+		}
+	}
+	for _, set := range u.Sets {
+		u.Free = min(u.Free, set.Free)
+		u.Used += set.Used
+		u.Resting += set.Resting
+	}
+	return u, nil
+}
+
+func (l *session) count(spaces []space, sets []SetUsage) error {
+	addrs, err := l.taken()
+	if err != nil {
+		return err
+	}
+	taken := make([]map[uint64]bool, len(spaces))
+	for i, sp := range spaces {
+		taken[i] = map[uint64]bool{}
+		for _, a := range addrs {
+			if n, ok := sp.index(a); ok {
+				taken[i][n] = true
+			}
+		}
+		n := uint64(len(taken[i]))
+		sets[i].Used, sets[i].Free = n, sets[i].Size-n
+		h, _, err := l.hint(sp.key(), sp.size(), false)
+		if err != nil {
+			return err
+		}
+		if h == nil {
+			continue
+		}
+		now := time.Now().UnixNano()
+		resting := map[uint64]bool{}
+		if err := h.each(h.cool, h.tail, func(_ uint64, e entry) bool {
+			if e.until > now && !taken[i][e.index-1] {
+				resting[e.index] = true
+			}
+			return true
+		}); err != nil {
+			return err
+		}
+		sets[i].Resting = uint64(len(resting))
+	}
+	return nil
+}
+
+// List returns all allocations of the network. Damaged records come as an
+// error that wraps [bowline.ErrDamaged], beside the good ones.
+func (s *Store) List(ctx context.Context) ([]Allocation, error) {
+	recs, err := s.records(ctx)
+	var as []Allocation
+	for _, rec := range recs {
+		as = append(as, rec.allocations()...)
+	}
+	return as, s.wrap(err)
+}
+
+// Status returns nil if c could serve one more owner. The error wraps
+// [bowline.ErrUnavailable] and names the set that is exhausted, after all whose
+// namespace is gone have been reclaimed.
+func (s *Store) Status(ctx context.Context, c Config) error {
+	u, err := s.Usage(ctx, c)
+	if err == nil && u.Free == 0 {
+		if _, err = s.Reclaim(ctx); err == nil || errors.Is(err, bowline.ErrDamaged) {
+			u, err = s.Usage(ctx, c)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for _, set := range u.Sets {
+		if set.Free == 0 {
+			return s.wrap(bowline.Wrong(bowline.ErrUnavailable, fmt.Sprintf("no free address in %s: all %d are taken", set.Ranges, set.Size)))
+		}
+	}
+	return nil
+}
