@@ -11,10 +11,19 @@ import (
 // binDir holds the binaries under test. It is set once, by TestMain.
 var binDir string
 
+// binaries maps what is under test to where it is built from.
+var binaries = map[string]string{"bowline": "runtime/bowline", "bowline-bridge": "plugins/bridge", "bowline-ipam": "ipam/bowline-ipam"}
+
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	if binDir = os.Getenv("BOWLINE_BIN"); binDir != "" {
+		for name := range binaries {
+			if !fileExists(bin(name)) {
+				fmt.Fprintf(os.Stderr, "BOWLINE_BIN=%s: %s is not there; want a directory of built binaries\n", binDir, name)
+				return 1
+			}
+		}
 		return m.Run()
 	}
 	dir, err := os.MkdirTemp("", "bowline-bin")
@@ -23,7 +32,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	for name, pkg := range map[string]string{"bowline": "runtime/bowline", "bowline-bridge": "plugins/bridge", "bowline-ipam": "ipam/bowline-ipam"} {
+	for name, pkg := range binaries {
 		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), "./"+pkg)
 		cmd.Dir = "../.."
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
