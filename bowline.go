@@ -58,6 +58,10 @@ type StatusReporter interface {
 type Collector interface {
 	// Prune removes what it finds of endpoints of n whose ID is not in keep.
 	Prune(ctx context.Context, n NetworkConfig, keep []string) error
+
+	// Networks returns the networks that the driver made and that have no
+	// endpoint, each with what DeleteNetwork needs of it.
+	Networks(ctx context.Context) ([]NetworkConfig, error)
 }
 
 // NetworkConfig is a network as its driver sees it.

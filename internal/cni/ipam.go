@@ -99,6 +99,10 @@ func (l local) owner() ipam.Owner {
 }
 
 func (l local) allocate(ctx context.Context, sandbox string) (lease, error) {
+	dns, err := ipam.ReadDNS(l.cfg.ResolvConf)
+	if err != nil {
+		return lease{}, err
+	}
 	as, err := l.store.Allocate(ctx, l.cfg.Config, ipam.Request{
 		Owner: l.owner(), Name: l.cfg.Name, Want: l.cfg.Want, Sandbox: sandbox,
 	})
@@ -108,7 +112,7 @@ func (l local) allocate(ctx context.Context, sandbox string) (lease, error) {
 	got := lease{
 		routes: l.cfg.Routes,
 		dns: types.DNS{
-			Nameservers: l.cfg.DNS.Nameservers, Domain: l.cfg.DNS.Domain, Search: l.cfg.DNS.Search, Options: l.cfg.DNS.Options,
+			Nameservers: dns.Nameservers, Domain: dns.Domain, Search: dns.Search, Options: dns.Options,
 		},
 	}
 	for _, a := range as {

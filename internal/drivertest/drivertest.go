@@ -338,7 +338,7 @@ func prune(t *testing.T, h *host) {
 	if !ok {
 		return // an optional ability
 	}
-	n := Network("web")
+	before, n := Snapshot(t, h.ns), Network("web")
 	h.must(h.d.CreateNetwork(t.Context(), n))
 	kept := endpoint(0, netnstest.New(t))
 	h.attach(n, kept)
@@ -349,4 +349,14 @@ func prune(t *testing.T, h *host) {
 	h.must(c.Prune(t.Context(), n, []string{kept.ID}))
 	h.same("after Prune", with)
 	h.must(h.d.CheckEndpoint(t.Context(), n, kept))
+	if ns, err := c.Networks(t.Context()); err != nil || len(ns) != 0 {
+		t.Errorf("Networks = %v, %v; want none, for the one has an endpoint", ns, err)
+	}
+	h.must(c.Prune(t.Context(), n, nil))
+	ns, err := c.Networks(t.Context())
+	if err != nil || len(ns) != 1 || ns[0].ID != n.ID {
+		t.Fatalf("Networks = %v, %v; want %s", ns, err, n.ID)
+	}
+	h.must(h.d.DeleteNetwork(t.Context(), ns[0]))
+	h.same("after deleting what Networks returned", before)
 }

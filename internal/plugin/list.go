@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/cnm"
 	"github.com/bowline-net/bowline/internal/netns"
 	"github.com/bowline-net/bowline/internal/state"
 	"github.com/bowline-net/bowline/ipam"
@@ -42,7 +44,8 @@ func (s Spec) list(ctx context.Context, w io.Writer) error {
 }
 
 // prune removes the endpoints whose sandbox is gone, and those of a previous
-// boot. Docker's are left to Docker, which ends them itself.
+// boot, and then the networks that have no endpoint. Docker's are left to
+// Docker, which ends them itself.
 func (s Spec) prune(ctx context.Context, w io.Writer) error {
 	rs, err := s.mine(ctx)
 	errs := []error{err}
@@ -59,6 +62,28 @@ func (s Spec) prune(ctx context.Context, w io.Writer) error {
 			continue
 		}
 		fmt.Fprintf(w, "removed %s from network %s\n", r.ID, r.Network)
+	}
+	return errors.Join(append(errs, s.pruneNetworks(ctx, d, w))...)
+}
+
+func (s Spec) pruneNetworks(ctx context.Context, d bowline.Driver, w io.Writer) error {
+	c, ok := d.(bowline.Collector)
+	if !ok {
+		return nil
+	}
+	empty, err := c.Networks(ctx)
+	errs := []error{err}
+	docker, err := cnm.OpenNetworks(s.Name).All(ctx)
+	errs = append(errs, err)
+	for _, n := range empty {
+		if slices.ContainsFunc(docker, func(o cnm.Network) bool { return o.ID == n.ID }) {
+			continue
+		}
+		if err := d.DeleteNetwork(ctx, n); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fmt.Fprintf(w, "removed network %s\n", n.ID)
 	}
 	return errors.Join(errs...)
 }

@@ -124,3 +124,24 @@ func (d *driver) Prune(ctx context.Context, n bowline.NetworkConfig, keep []stri
 	}
 	return errors.Join(errs...)
 }
+
+// Networks implements [bowline.Collector]: bridges of ours without a port.
+func (d *driver) Networks(ctx context.Context) ([]bowline.NetworkConfig, error) {
+	all, err := d.host.Links(ctx)
+	if err != nil {
+		return nil, err
+	}
+	used := map[int]bool{}
+	for _, l := range all {
+		if l.Alias != link.VLANAlias {
+			used[l.Master] = true
+		}
+	}
+	var ns []bowline.NetworkConfig
+	for _, l := range all {
+		if id, ours := strings.CutPrefix(l.Alias, alias); ours && l.Kind == "bridge" && !used[l.Index] {
+			ns = append(ns, bowline.NetworkConfig{ID: id, Options: map[string]string{"bridge": l.Name}})
+		}
+	}
+	return ns, nil
+}
