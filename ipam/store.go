@@ -97,22 +97,36 @@ type session struct {
 	files []int // descriptors of the hints
 }
 
-// lock waits for the exclusive lock, which is on the directory itself, so that
-// no lock file has to stay behind. make says to make the directory if there is
-// none; else ok is false then.
+// lock waits for the exclusive lock. make says to make the directory if there
+// is none; else ok is false then.
 func (s *Store) lock(ctx context.Context, make bool) (l *session, ok bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, false, fmt.Errorf("network %q: ipam: %w", s.network, err)
+		return nil, false, s.wrap(err)
 	}
+	var create func() error
+	if make {
+		create = s.create
+	}
+	fd, ok, err := lockDir(s.st.Dir, create)
+	if err != nil || !ok {
+		return nil, false, s.wrap(err)
+	}
+	return &session{Store: s, dir: fd}, true, nil
+}
+
+// lockDir waits for the exclusive lock of a directory. It is on the directory
+// itself, so that no lock file has to stay behind. If there is no directory,
+// create makes it; ok is false if create is nil.
+func lockDir(dir string, create func() error) (fd int, ok bool, err error) {
 	for {
-		fd, err := unix.Open(s.st.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if errors.Is(err, unix.ENOENT) {
-			if !make {
-				return nil, false, nil
+			if create == nil {
+				return 0, false, nil
 			}
 			// Removing the last network takes the directories above along.
-			if err := s.create(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return nil, false, fmt.Errorf("network %q: ipam: %w", s.network, err)
+			if err := create(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return 0, false, err
 			}
 			continue
 		}
@@ -122,12 +136,12 @@ func (s *Store) lock(ctx context.Context, make bool) (l *session, ok bool, err e
 			}
 		}
 		if err != nil {
-			return nil, false, fmt.Errorf("network %q: ipam: lock %s: %w", s.network, s.st.Dir, err)
+			return 0, false, fmt.Errorf("lock %s: %w", dir, err)
 		}
 		// Whoever held the lock may have removed the directory meanwhile.
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err == nil && st.Nlink > 0 {
-			return &session{Store: s, dir: fd}, true, nil
+			return fd, true, nil
 		}
 		unix.Close(fd)
 	}
