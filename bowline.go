@@ -46,6 +46,14 @@ type Validator interface {
 	ValidateEndpoint(n NetworkConfig, e EndpointSpec) error
 }
 
+// A Planner is a Driver that can tell what CreateEndpoint would make, for the
+// record that is written before it is made.
+type Planner interface {
+	// PlanEndpoint returns the name of the link that stays in the host and
+	// the MAC of the one that goes into the sandbox.
+	PlanEndpoint(n NetworkConfig, e EndpointSpec) (hostLink string, mac net.HardwareAddr, err error)
+}
+
 // A StatusReporter is a Driver that can say whether it could create an endpoint
 // of n now. A nil error means yes. The error wraps [ErrUnavailable] or
 // [ErrDegraded] (CNI spec 1.1.0, STATUS).

@@ -40,19 +40,21 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 	}
 	var u undo.Stack
 	defer u.Rollback(ctx)
-	record, err := o.begin(ctx, &u, ipam, sandbox)
+	record, err := o.begin(ctx, ipam, sandbox)
 	if err != nil {
 		return nil, err
 	}
-	lease, err := ipam.allocate(ctx, sandbox.Path())
+	u.Push("delete record", func(ctx context.Context) error {
+		return o.endpoints.Delete(ctx, record.Driver, record.Network, record.ID)
+	})
+	lease, err := o.allocate(ctx, &u, ipam, record)
 	if err != nil {
-		return nil, err
-	}
-	u.Push("release addresses", ipam.release)
-	if err := lease.check(o.Config, n); err != nil {
 		return nil, err
 	}
 	n, e.Addrs = o.network(lease.pools()), lease.addrs()
+	if err := o.record(ctx, record, n, e); err != nil {
+		return nil, err
+	}
 	if err := o.Driver.CreateNetwork(ctx, n); err != nil {
 		return nil, err
 	}
@@ -65,15 +67,42 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 	if err := dress(ctx, sandbox, a, lease.routes); err != nil {
 		return nil, err
 	}
-	record.Addrs, record.MAC, record.Ready = e.Addrs, a.MAC.String(), true
-	if len(a.Host) > 0 {
-		record.Link = a.Host[len(a.Host)-1].Name
-	}
-	if err := o.endpoints.Put(ctx, record); err != nil {
+	if err := o.endpoints.Finish(ctx, record); err != nil {
 		return nil, err
 	}
 	u.Commit()
 	return o.result(a, lease), nil
+}
+
+// allocate takes addresses. Our own allocator keeps a record of its own; for
+// somebody else's plugin ours must be there first, or a kill would leave an
+// address that nobody knows of.
+func (o op) allocate(ctx context.Context, u *undo.Stack, ipam ipamCaller, r state.Endpoint) (lease, error) {
+	if kind := ipam.delegate(); kind != "" && kind != ownIPAM {
+		if err := o.endpoints.Put(ctx, r); err != nil {
+			return lease{}, err
+		}
+	}
+	l, err := ipam.allocate(ctx, r.Sandbox)
+	if err != nil {
+		return lease{}, err
+	}
+	u.Push("release addresses", ipam.release)
+	return l, l.check(o.Config)
+}
+
+// record writes the endpoint's record, before anything is made in the kernel
+// that it stands for.
+func (o op) record(ctx context.Context, r state.Endpoint, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	r.Addrs = e.Addrs
+	if p, ok := o.Driver.(bowline.Planner); ok {
+		link, mac, err := p.PlanEndpoint(n, e)
+		if err != nil {
+			return err
+		}
+		r.Link, r.MAC = link, mac.String()
+	}
+	return o.endpoints.Put(ctx, r)
 }
 
 // openSandbox opens CNI_NETNS and refuses the plugin's own namespace, before
@@ -126,10 +155,11 @@ func (o op) validate(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
 	return errors.Join(v.ValidateNetwork(n), v.ValidateEndpoint(n, e))
 }
 
-// begin writes the record, before anything is made that it stands for. A
-// record of an attachment that was never completed, or whose sandbox is gone,
-// is what a kill left: what it stands for is removed first.
-func (o op) begin(ctx context.Context, u *undo.Stack, ipam ipamCaller, sandbox *netns.Handle) (state.Endpoint, error) {
+// begin returns the record to write. One that is there already means a second
+// ADD, which is the engine's fault; unless it is of an attachment that was
+// never completed, or whose sandbox is gone: that is what a kill left, and what
+// it stands for is removed first.
+func (o op) begin(ctx context.Context, ipam ipamCaller, sandbox *netns.Handle) (state.Endpoint, error) {
 	id, err := sandbox.ID()
 	if err != nil {
 		return state.Endpoint{}, err
@@ -141,20 +171,17 @@ func (o op) begin(ctx context.Context, u *undo.Stack, ipam ipamCaller, sandbox *
 	}
 	old, err := o.endpoints.Get(ctx, r.Driver, r.Network, r.ID)
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return r, nil
 	case err == nil && old.Ready && old.BootID == r.BootID && old.NetnsIno == r.NetnsIno:
 		return r, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("network %q: container %s is attached already as %s", r.Network, r.Container, r.IfName))
-	case err == nil:
-		if err := o.cleanUp(ctx, ipam, old); err != nil {
-			return r, err
-		}
-	case !errors.Is(err, fs.ErrNotExist):
-		// A damaged record has been set aside: look for what it stood for.
-		if err := o.cleanUp(ctx, ipam, r); err != nil {
-			return r, err
-		}
+	case err != nil: // damaged, and set aside: look for what it stood for
+		old = r
 	}
-	u.Push("delete record", func(ctx context.Context) error { return o.endpoints.Delete(ctx, r.Driver, r.Network, r.ID) })
-	return r, o.endpoints.Put(ctx, r)
+	if err := o.cleanUp(ctx, ipam, old); err != nil {
+		return r, err
+	}
+	return r, o.endpoints.Delete(ctx, r.Driver, r.Network, r.ID)
 }
 
 // cleanUp removes what an attachment that did not end well may have left.

@@ -39,9 +39,9 @@ func (l lease) pools() []bowline.Pool {
 }
 
 // check finds addresses that the network cannot use.
-func (l lease) check(cfg Config, n bowline.NetworkConfig) error {
+func (l lease) check(cfg Config) error {
 	if cfg.IPAMType != "" && len(l.ips) == 0 {
-		return invalid("network %q: ipam type %q gave no address", n.ID, cfg.IPAMType)
+		return invalid("network %q: ipam type %q gave no address", cfg.Name, cfg.IPAMType)
 	}
 	return nil
 }

@@ -2,13 +2,13 @@ package state
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"net/netip"
+	"strings"
 	"time"
-
-	"crypto/sha256"
-	"encoding/hex"
 )
 
 // An Endpoint is the record of one attachment: who is attached where. Faces
@@ -35,8 +35,9 @@ type Endpoint struct {
 	// IPAM is the delegated plugin's type; empty: addresses are in our own store.
 	IPAM    string    `json:"ipam,omitempty"`
 	Created time.Time `json:"created"`
-	// Ready is set when the attachment was completed.
-	Ready bool `json:"ready"`
+	// Ready is set when the attachment was completed. It is in the record's
+	// name, not in its body, so that completing is a rename.
+	Ready bool `json:"-"`
 }
 
 // Endpoints is the store of endpoint records of all drivers and faces on this host.
@@ -54,21 +55,44 @@ func endpointName(driver, network, id string) string {
 	return driver + "-" + short(network) + "/" + short(id)
 }
 
-// Put writes the record.
+// pending ends the name of a record that is not Ready.
+const pending = "+"
+
+func (r Endpoint) name() string { return endpointName(r.Driver, r.Network, r.ID) }
+
+// Put writes the record, in place of one that was Ready or not.
 func (e Endpoints) Put(ctx context.Context, r Endpoint) error {
-	return e.store.Put(ctx, endpointName(r.Driver, r.Network, r.ID), r)
+	name, other := r.name(), r.name()+pending
+	if !r.Ready {
+		name, other = other, name
+	}
+	if err := e.store.Put(ctx, name, r); err != nil {
+		return err
+	}
+	return e.store.Delete(ctx, other)
+}
+
+// Finish makes the record that was Put last Ready, as it is.
+func (e Endpoints) Finish(ctx context.Context, r Endpoint) error {
+	return e.store.Rename(ctx, r.name()+pending, r.name())
 }
 
 // Get reads the record; the error wraps fs.ErrNotExist if there is none.
 func (e Endpoints) Get(ctx context.Context, driver, network, id string) (Endpoint, error) {
-	var r Endpoint
-	err := e.store.Get(ctx, endpointName(driver, network, id), &r)
+	r := Endpoint{Ready: true}
+	name := endpointName(driver, network, id)
+	err := e.store.Get(ctx, name, &r)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.Ready = false
+		err = e.store.Get(ctx, name+pending, &r)
+	}
 	return r, err
 }
 
 // Delete erases the record. It succeeds if there is none.
 func (e Endpoints) Delete(ctx context.Context, driver, network, id string) error {
-	return e.store.Delete(ctx, endpointName(driver, network, id))
+	name := endpointName(driver, network, id)
+	return errors.Join(e.store.Delete(ctx, name+pending), e.store.Delete(ctx, name))
 }
 
 // OfNetwork returns the records of one network. Damaged ones are set aside and
@@ -100,7 +124,7 @@ func (e Endpoints) in(ctx context.Context, dir string) ([]Endpoint, error) {
 	var rs []Endpoint
 	var errs []error
 	for _, name := range names {
-		var r Endpoint
+		r := Endpoint{Ready: !strings.HasSuffix(name, pending)}
 		switch err := e.store.Get(ctx, name, &r); {
 		case err == nil:
 			rs = append(rs, r)

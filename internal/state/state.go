@@ -80,7 +80,8 @@ func (s Store) put(ctx context.Context, name string, v any, place func(from, to 
 	// Delete takes an empty directory away with its last record, perhaps
 	// between our making it and our using it, hence several tries.
 	for try := 0; errors.Is(err, fs.ErrNotExist) && try < 100; try++ {
-		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+		// MkdirAll says that the directory exists if it went while it looked.
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil || errors.Is(err, fs.ErrExist) {
 			f, err = createTemp(path)
 		}
 	}
@@ -147,6 +148,21 @@ func (s Store) setAside(name, path string, seen []byte, reason string) error {
 		return fmt.Errorf("set aside damaged record %s: %w", name, err)
 	}
 	return &DamagedError{Path: path, Kept: kept, Reason: reason}
+}
+
+// Rename gives the record another name, replacing what has it.
+func (s Store) Rename(ctx context.Context, from, to string) error {
+	err := ctx.Err()
+	if err == nil {
+		err = os.Rename(filepath.Join(s.Dir, from), filepath.Join(s.Dir, to))
+	}
+	if err == nil && s.Durable {
+		err = syncDir(filepath.Dir(filepath.Join(s.Dir, to)))
+	}
+	if err != nil {
+		return fmt.Errorf("rename record %s: %w", from, err)
+	}
+	return nil
 }
 
 // Delete removes the record. It succeeds if there is none.

@@ -23,6 +23,7 @@ type driver struct {
 var (
 	_ bowline.Driver         = (*driver)(nil)
 	_ bowline.Validator      = (*driver)(nil)
+	_ bowline.Planner        = (*driver)(nil)
 	_ bowline.StatusReporter = (*driver)(nil)
 	_ bowline.Collector      = (*driver)(nil)
 )
@@ -86,6 +87,12 @@ func (d *driver) ValidateNetwork(n bowline.NetworkConfig) error {
 func (d *driver) ValidateEndpoint(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
 	_, err := parseEndpointOptions(e)
 	return err
+}
+
+// PlanEndpoint implements [bowline.Planner].
+func (d *driver) PlanEndpoint(n bowline.NetworkConfig, e bowline.EndpointSpec) (string, net.HardwareAddr, error) {
+	mac, err := endpointMAC(n, e)
+	return outerName(n, e.ID), mac, err
 }
 
 // CreateNetwork implements [bowline.Driver].
