@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 
@@ -57,6 +58,8 @@ func (h *Handle) EnsureBridge(ctx context.Context, b Bridge) (info Info, made bo
 			_ = h.delete(b.Name)
 			return Info{}, false, failure(what, err)
 		}
+	} else if b.VLANFiltering && errors.Is(err, unix.EOPNOTSUPP) {
+		return Info{}, false, failure(what, noVLANFiltering())
 	} else if !isExist(err) {
 		return Info{}, false, failure(what, err)
 	}

@@ -47,9 +47,13 @@ func (h *Handle) filtersVLANs(bridge string) error {
 		}, unix.IFLA_LINKINFO, unix.IFLA_INFO_DATA)
 	})
 	if err == nil && !filters {
-		return bowline.Wrong(bowline.ErrNoKernel, "VLAN filtering of bridges is not supported by this kernel (CONFIG_BRIDGE_VLAN_FILTERING)")
+		return noVLANFiltering()
 	}
 	return err
+}
+
+func noVLANFiltering() error {
+	return bowline.Wrong(bowline.ErrNoKernel, "VLAN filtering of bridges is not supported by this kernel (CONFIG_BRIDGE_VLAN_FILTERING)")
 }
 
 // EnableVLANFiltering makes the bridge filter VLANs. The error wraps

@@ -146,7 +146,7 @@ func (h *host) cni(c conf, a call) ([]byte, error) {
 		return nil, err
 	}
 	out, err := h.cniRaw(fmt.Sprint(c["type"]), stdin, a)
-	if err == nil && a.verb == "ADD" {
+	if a.verb == "ADD" {
 		h.usedMu.Lock()
 		h.used[fmt.Sprint(c["name"])] = c
 		h.usedMu.Unlock()
@@ -265,11 +265,12 @@ func (h *host) gc(c conf, valid []string) error {
 	return err
 }
 
-// collectAll runs GC with an empty list on each network that was used.
+// collectAll runs GC with an empty list on each network that was used. A wrong
+// configuration, which nothing was attached by, has no GC.
 func (h *host) collectAll() {
 	h.t.Helper()
 	for name, c := range h.used {
-		if err := h.gc(c, []string{}); err != nil {
+		if err := h.gc(c, []string{}); err != nil && code(err) != 7 && code(err) != 1 {
 			h.t.Errorf("GC of %s at the end of the test: %v", name, err)
 		}
 	}

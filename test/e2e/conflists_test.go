@@ -28,7 +28,7 @@ func TestConflists(t *testing.T) {
 				if !reference() {
 					c["type"] = "bowline-bridge"
 				}
-				if _, ok := c["ipam"]; ok && ipam != "as it is" && !reference() {
+				if in, _ := c["ipam"].(map[string]any); in["type"] != nil && ipam != "as it is" && !reference() {
 					c = c.ipam("type", ipam)
 				}
 				wire(t, c)

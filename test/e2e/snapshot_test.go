@@ -14,8 +14,17 @@ import (
 // sorted lines by kind.
 type snapshot map[string][]string
 
+// snapshot takes one when no plugin works on the host any more: DEL returns
+// once the link cannot be used, and leaves its end, for which the kernel waits
+// some 20 ms, to a process of its own.
 func (h *host) snapshot() snapshot {
 	h.t.Helper()
+	eventually(h.t, func() error {
+		if left := h.processes(); len(left) > 0 && strings.Contains(left[0], "bowline-") {
+			return fmt.Errorf("still at work: %s", left[0])
+		}
+		return nil
+	})
 	s := snapshot{
 		"link":    h.links(),
 		"address": h.addresses(),
@@ -151,6 +160,18 @@ func (h *host) processes() []string {
 		}
 	}
 	return all
+}
+
+// withoutNetworks returns s without what the containers of a network share and
+// the allocator's marks: a failed ADD may leave them, like any ADD, to GC.
+func (s snapshot) withoutNetworks() snapshot {
+	return snapshot{
+		"link":    slices.DeleteFunc(slices.Clone(s["link"]), func(l string) bool { return strings.Contains(l, "kind=bridge") }),
+		"rule":    s["rule"],
+		"mount":   s["mount"],
+		"process": s["process"],
+		"record":  slices.DeleteFunc(slices.Clone(s["record"]), func(l string) bool { return strings.Contains(l, "/hint-") || strings.HasSuffix(l, "/network") }),
+	}
 }
 
 // diff says which lines came (+) and went (-), or "" if none did.
