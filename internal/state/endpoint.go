@@ -69,7 +69,11 @@ func (e Endpoints) Put(ctx context.Context, r Endpoint) error {
 	if err := e.store.Put(ctx, name, r); err != nil {
 		return err
 	}
-	return e.store.Delete(ctx, other)
+	err := e.store.Delete(ctx, other)
+	if err != nil { // a failed Put leaves what was there
+		_ = e.store.Delete(context.WithoutCancel(ctx), name)
+	}
+	return err
 }
 
 // Finish makes the record that was Put last Ready, as it is.
