@@ -35,14 +35,14 @@ func compare(before, after []section) []Difference {
 		for _, line := range b.lines {
 			count[line]++
 		}
-		same := true
+		same := b.kind != processesKind
 		for _, line := range a.lines {
 			if count[line]--; count[line] < 0 {
 				found, same = append(found, Difference{b.kind, true, line}), false
 			}
 		}
 		for _, line := range b.lines {
-			if count[line] > 0 {
+			if count[line] > 0 && b.kind != processesKind { // those may end
 				count[line]--
 				found, same = append(found, Difference{b.kind, false, line}), false
 			}

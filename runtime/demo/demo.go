@@ -76,6 +76,9 @@ func Run(ctx context.Context, rt *runtime.Runtime, self string, out io.Writer) (
 		return Report{}, err
 	}
 	defer unlock()
+	if err := adoptOrphans(); err != nil {
+		return Report{}, err
+	}
 	d := &demo{rt: rt, self: self, out: out}
 	if err := d.clearKilled(ctx); err != nil {
 		return Report{}, fmt.Errorf("clear what an earlier demo left: %w", err)
@@ -95,6 +98,7 @@ func Run(ctx context.Context, rt *runtime.Runtime, self string, out io.Writer) (
 	ctx = context.WithoutCancel(ctx)
 	d.say("\nTaking everything back.")
 	err = errors.Join(err, d.remove(ctx), restoreSysctls(ctx))
+	waitOrphans()
 	after, snapErr := snapshot(ctx, self)
 	if snapErr != nil {
 		return d.report, errors.Join(err, snapErr)

@@ -28,6 +28,9 @@ func TestCompare(t *testing.T) {
 		{"changed", "a b", "a c", []string{"+ k: c", "- k: b"}},
 		{"order", "a b", "b a", []string{"+ k: the same lines in another order"}},
 	}
+	if got := compare([]section{{processesKind, []string{"1", "2"}}}, []section{{processesKind, []string{"2", "3"}}}); len(got) != 1 || got[0].Line != "3" {
+		t.Errorf("processes: got %v, want the new one only", got)
+	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -23,6 +23,9 @@ type section struct {
 	lines []string
 }
 
+// processesKind is the section of processes. One that ended is no difference.
+const processesKind = "processes"
+
 // moving matches what changes by itself: lifetimes, counters and dates.
 var moving = regexp.MustCompile(`(valid_lft|preferred_lft|expires) \d+sec|\[\d+:\d+\]|^# .*`)
 
@@ -57,7 +60,7 @@ func snapshot(ctx context.Context, self string) ([]section, error) {
 	}{
 		{"records and leases", func() ([]string, error) { return files(run, lib, "/var/lib/cni") }},
 		{"mounts", mounts},
-		{"processes", func() ([]string, error) { return processes(filepath.Dir(self)) }},
+		{processesKind, func() ([]string, error) { return processes(filepath.Dir(self)) }},
 		{"sysctls", func() ([]string, error) { return sysctlLines() }},
 	} {
 		lines, err := s.read()

@@ -31,9 +31,14 @@ func newStage(t *testing.T) *stage {
 	for _, name := range []string{"bowline", "bowline-bridge", "bowline-ipam"} {
 		s.run("cp", bin(name), s.bin)
 	}
-	s.holder = exec.Command("cat")
+	// Namespaces of other tests are mounted, too. They would go with their files.
+	s.holder = exec.Command("sh", "-c", "awk '$3 == \"nsfs\" { print $2 }' /proc/mounts | xargs -r umount -l; echo ready; exec cat")
 	s.holder.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	end, err := s.holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.holder.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,6 +49,9 @@ func newStage(t *testing.T) *stage {
 		end.Close()
 		s.holder.Wait()
 	})
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the holder of the mounts says %q, %v", line, err)
+	}
 	return s
 }
 
