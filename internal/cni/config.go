@@ -47,6 +47,8 @@ type document struct {
 	} `json:"args"`
 	RuntimeConfig struct{ MAC string }  `json:"runtimeConfig"`
 	Valid         *[]types.GCAttachment `json:"cni.dev/valid-attachments"`
+	// OldValid is what libcni called it before the spec was final, and still sends.
+	OldValid *[]types.GCAttachment `json:"cni.dev/attachments"`
 }
 
 // structural are the keys that are not options of a driver.
@@ -74,6 +76,9 @@ func Parse(c Command) (Config, error) {
 	}
 	if doc.DNS != nil {
 		cfg.DNS, cfg.HasDNS = *doc.DNS, true
+	}
+	if doc.Valid == nil {
+		doc.Valid = doc.OldValid
 	}
 	if doc.Valid != nil {
 		cfg.Valid = append([]types.GCAttachment{}, *doc.Valid...)

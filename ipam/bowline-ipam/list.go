@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/bowline-net/bowline/ipam"
+)
+
+// list prints one line per address taken, and one per pool of Docker's.
+func list(w io.Writer) error {
+	ctx := context.Background()
+	networks, err := ipam.Networks(ctx)
+	errs := []error{err}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "NETWORK\tADDRESS\tGATEWAY\tCONTAINER\tINTERFACE")
+	for _, n := range networks {
+		as, err := ipam.Open(n).List(ctx)
+		errs = append(errs, err)
+		for _, a := range as {
+			gateway := ""
+			if a.Gateway.IsValid() {
+				gateway = a.Gateway.String()
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", n, a.Addr, gateway, a.Owner.Container, a.Owner.IfName)
+		}
+	}
+	pools, err := ipam.OpenPools().List(ctx)
+	errs = append(errs, err)
+	for _, p := range pools {
+		for _, r := range p.Reserved {
+			what := "reserved"
+			if r.Gateway {
+				what = "gateway"
+			}
+			fmt.Fprintf(t, "pool:%s/%s\t%s/%d\t\t(%s)\t\n", p.Space, p.Prefix, r.Addr, p.Prefix.Bits(), what)
+		}
+	}
+	return errors.Join(append(errs, t.Flush())...)
+}
+
+// prune releases what belongs to containers whose sandbox is gone, and forgets
+// networks of which nothing is left.
+func prune(w io.Writer) error {
+	ctx := context.Background()
+	networks, err := ipam.Networks(ctx)
+	errs := []error{err}
+	for _, n := range networks {
+		s := ipam.Open(n)
+		as, err := s.Reclaim(ctx)
+		errs = append(errs, err)
+		for _, a := range as {
+			fmt.Fprintf(w, "released %s of container %s, interface %s, from network %s\n", a.Addr, a.Owner.Container, a.Owner.IfName, n)
+		}
+		left, err := s.List(ctx)
+		if err == nil && len(left) == 0 {
+			err = s.Remove(ctx)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

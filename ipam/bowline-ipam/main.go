@@ -1,0 +1,55 @@
+// Command bowline-ipam gives addresses: to any CNI plugin that delegates to
+// it, and to Docker.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/bowline-net/bowline/internal/cni"
+)
+
+// version is stamped by the build.
+var version = "devel"
+
+// Exit statuses, as the help screen lists them.
+const (
+	exitDone = iota
+	exitFailed
+	exitUsage
+)
+
+func main() {
+	if os.Getenv("CNI_COMMAND") != "" {
+		os.Exit(cni.MainIPAM(os.Stdin, os.Stdout))
+	}
+	os.Exit(command(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func command(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		args = []string{"help"}
+	}
+	var err error
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		_, err = io.WriteString(stdout, help())
+	case "version", "-version", "--version":
+		_, err = fmt.Fprintf(stdout, "bowline-ipam %s\n", version)
+	case "list":
+		err = list(stdout)
+	case "prune":
+		err = prune(stdout)
+	case "serve":
+		return serve(args[1:], stdout, stderr)
+	default:
+		fmt.Fprintf(stderr, "bowline-ipam: unknown command %q: want serve, list, prune, help or version; CNI needs CNI_COMMAND in the environment\n", args[0])
+		return exitUsage
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "bowline-ipam: %v\n", err)
+		return exitFailed
+	}
+	return exitDone
+}
