@@ -15,10 +15,15 @@ type contender struct {
 	add, del []time.Duration
 }
 
-// bridgeTargets are the times by which ours is to be faster.
-var bridgeTargets = map[bool]struct{ add, del float64 }{
-	false: {2, 4},
-	true:  {4, 8},
+// target is by how many times ours is to be faster at ADD and DEL.
+func (n network) target() (add, del float64) {
+	switch {
+	case n.apart:
+		return 0, 0
+	case n.masq:
+		return 4, 8
+	}
+	return 2, 4
 }
 
 // chains measures ADD and DEL with none, some and many attachments present.
@@ -28,16 +33,33 @@ func chains(ctx context.Context, o options) error {
 		return err
 	}
 	head("ADD and DEL, one at a time (ms, medians)", "chain", "present", "best reference for ADD / DEL", "its ADD / DEL", "bowline ADD / DEL", "times faster", "target")
-	if err := chain(ctx, o, network{"plain", "10.8.0.0/16", false}, all[:1]); err != nil {
-		return err
+	for _, n := range []network{
+		{name: "plain", subnet: "10.8.0.0/16"},
+		{name: "masq", subnet: "10.9.0.0/16", masq: true},
+		{name: "apart", subnet: "10.13.0.0/16", masq: true, apart: true},
+	} {
+		levels := []int{0, 100, 1000}
+		if n.apart {
+			levels = levels[:2] // filling takes the reference too long
+		}
+		if o.quick {
+			levels = []int{0, 20}
+		}
+		rivals := all
+		if !n.masq {
+			rivals = all[:1] // the variants differ in how they masquerade
+		}
+		if err := chain(ctx, o, n, rivals, levels); err != nil {
+			return err
+		}
 	}
-	return chain(ctx, o, network{"masq", "10.9.0.0/16", true}, all)
+	return nil
 }
 
 // chain measures one network at each level. Variants of the reference that
 // are neither the best at ADD nor at DEL drop out before the last level, where
 // filling takes minutes.
-func chain(ctx context.Context, o options, n network, rivals []side) error {
+func chain(ctx context.Context, o options, n network, rivals []side, levels []int) error {
 	var cs []*contender
 	defer func() {
 		for _, c := range cs {
@@ -56,10 +78,6 @@ func chain(ctx context.Context, o options, n network, rivals []side) error {
 		if c.probes, err = attachments("probe", 2); err != nil {
 			return err
 		}
-	}
-	levels := []int{0, 100, 1000}
-	if o.quick {
-		levels = []int{0, 20}
 	}
 	for i, level := range levels {
 		for _, c := range cs {
@@ -89,16 +107,20 @@ func report(n network, level int, cs []*contender) (add, del *contender) {
 			del = c
 		}
 	}
-	name, best := "bridge + ipam", "-"
+	best := "-"
 	if n.masq {
-		name, best = "bridge + ipam + ipMasq", add.side.short+" / "+del.side.short
+		best = add.side.short + " / " + del.side.short
 	}
-	t := bridgeTargets[n.masq]
-	row(name, level, best,
+	wantAdd, wantDel := n.target()
+	target := ""
+	if wantAdd > 0 {
+		target = fmt.Sprintf("%.0f× / %.0f×", wantAdd, wantDel)
+	}
+	row(n, level, best,
 		ms(median(add.add))+" / "+ms(median(del.del)),
 		ms(median(ours.add))+" / "+ms(median(ours.del)),
-		faster(median(add.add), median(ours.add), t.add)+" / "+faster(median(del.del), median(ours.del), t.del),
-		fmt.Sprintf("%.0f× / %.0f×", t.add, t.del))
+		faster(median(add.add), median(ours.add), wantAdd)+" / "+faster(median(del.del), median(ours.del), wantDel),
+		target)
 	return add, del
 }
 
@@ -128,7 +150,7 @@ func (c *contender) fill(ctx context.Context, n network, level int) error {
 }
 
 // all runs a verb for each attachment, parallel at a time. It returns how long
-// each took and how long all did.
+// each took and how long all did, with what they left to other processes.
 func (h *host) all(ctx context.Context, verb string, n network, as []*attachment, parallel int) (each []time.Duration, wall time.Duration, err error) {
 	work := make(chan *attachment)
 	var mu sync.Mutex
@@ -152,6 +174,7 @@ func (h *host) all(ctx context.Context, verb string, n network, as []*attachment
 	}
 	close(work)
 	wg.Wait()
+	h.settle(ctx)
 	return each, time.Since(start), err
 }
 
@@ -171,6 +194,7 @@ func inTurns(ctx context.Context, n network, cs []*contender, rounds int) error 
 			if err != nil {
 				return err
 			}
+			c.settle(ctx)
 			if i > 0 { // the first warms up
 				c.add, c.del = append(c.add, add), append(c.del, del)
 			}

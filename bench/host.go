@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/bowline-net/bowline/internal/netns"
@@ -94,34 +95,77 @@ func closeAll(as []*attachment) {
 // nothing is mounted and everything ends with this process.
 func (a *attachment) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), a.ns.Fd()) }
 
-// do runs one CNI verb for the attachment and returns how long it took, from
-// the start of the process to its end.
+// do runs one CNI verb of the network's chain for the attachment, as a runtime
+// does: ADD in order, DEL in reverse. It returns how long the processes took,
+// from the start of the first to the end of the last.
 func (h *host) do(ctx context.Context, verb string, n network, a *attachment) (time.Duration, error) {
-	conf := n.conf(h)
+	chain := n.chain(h)
 	if verb == "DEL" {
-		conf["prevResult"] = a.prev
+		slices.Reverse(chain)
 	}
+	var took time.Duration
+	prev := json.RawMessage(nil)
+	if verb == "DEL" {
+		prev = a.prev
+	}
+	err := netns.Do(h.ns, func() error {
+		for _, conf := range chain {
+			if prev != nil {
+				conf["prevResult"] = prev
+			}
+			out, d, err := h.exec(ctx, verb, conf, a)
+			took += d
+			if err != nil {
+				return err
+			}
+			if verb == "ADD" {
+				prev, a.prev = out, out
+			}
+		}
+		return nil
+	})
+	return took, err
+}
+
+// exec runs one plugin on the calling thread.
+func (h *host) exec(ctx context.Context, verb string, conf map[string]any, a *attachment) ([]byte, time.Duration, error) {
 	stdin, err := json.Marshal(conf)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, filepath.Join(h.side.bin, fmt.Sprint(conf["type"])))
 	cmd.Env = append(h.side.environ(h.dir),
 		"CNI_COMMAND="+verb, "CNI_CONTAINERID="+a.id, "CNI_IFNAME=eth0", "CNI_NETNS="+a.path(), "CNI_PATH="+h.side.bin)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &stdout, &stderr
-	var took time.Duration
-	err = netns.Do(h.ns, func() error {
-		start := time.Now()
-		err := cmd.Run()
-		took = time.Since(start)
-		return err
-	})
+	start := time.Now()
+	err = cmd.Run()
+	took := time.Since(start)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %s %s: %w: %s%s", h.side.name, verb, a.id, err, stdout.String(), stderr.String())
+		err = fmt.Errorf("%s: %s of %s for %s: %w: %s%s", h.side.name, verb, conf["type"], a.id, err, stdout.String(), stderr.String())
 	}
-	if verb == "ADD" {
-		a.prev = bytes.Clone(stdout.Bytes())
+	return stdout.Bytes(), took, err
+}
+
+// settle waits until no plugin of the side runs any more: our DEL leaves the
+// end of a link's deletion to a process of its own, which must neither slow
+// what is measured next nor be left out of what many DELs take.
+func (h *host) settle(ctx context.Context) {
+	self := filepath.Join(h.side.bin, "bowline-bridge")
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for ctx.Err() == nil && running(self) {
+		<-tick.C
 	}
-	return took, nil
+}
+
+// running reports whether a process runs the executable.
+func running(path string) bool {
+	links, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, l := range links {
+		if exe, err := os.Readlink(l); err == nil && exe == path {
+			return true
+		}
+	}
+	return false
 }

@@ -81,7 +81,7 @@ func bridged(ctx context.Context, h *host) (*lane, error) {
 		return nil, err
 	}
 	for _, a := range as {
-		if _, err := h.do(ctx, "ADD", network{"path", "10.12.0.0/24", true}, a); err != nil {
+		if _, err := h.do(ctx, "ADD", network{name: "path", subnet: "10.12.0.0/24", masq: true}, a); err != nil {
 			return nil, err
 		}
 	}

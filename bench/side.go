@@ -62,10 +62,22 @@ type network struct {
 	name   string
 	subnet string
 	masq   bool
+	apart  bool // from other networks: ours always is, the reference by its firewall plugin
 }
 
-// conf is the network's configuration for the plugin of h's side.
-func (n network) conf(h *host) map[string]any {
+func (n network) String() string {
+	text := "bridge + ipam"
+	if n.masq {
+		text += " + ipMasq"
+	}
+	if n.apart {
+		text += " + isolation"
+	}
+	return text
+}
+
+// chain is the network's configuration for the plugins of h's side, in order.
+func (n network) chain(h *host) []map[string]any {
 	ipam := map[string]any{"type": "host-local", "dataDir": h.dir + "/cni", "ranges": [][]map[string]any{{{"subnet": n.subnet}}}}
 	c := map[string]any{"cniVersion": "1.0.0", "name": n.name, "type": "bridge", "bridge": "br-" + n.name,
 		"isGateway": true, "isDefaultGateway": true, "ipMasq": n.masq, "ipam": ipam}
@@ -75,6 +87,10 @@ func (n network) conf(h *host) map[string]any {
 	if h.side.ours {
 		c["type"], ipam["type"] = "bowline-bridge", "bowline-ipam"
 		delete(ipam, "dataDir")
+		return []map[string]any{c}
 	}
-	return c
+	if !n.apart {
+		return []map[string]any{c}
+	}
+	return []map[string]any{c, {"cniVersion": "1.0.0", "name": n.name, "type": "firewall", "backend": "iptables", "ingressPolicy": "same-bridge"}}
 }
