@@ -9,14 +9,15 @@ import "encoding/json"
 
 // Keys that dockerd itself puts into Options.
 const (
-	labelPrefix     = "com.docker.network."
-	labelGeneric    = labelPrefix + "generic"
-	labelInternal   = labelPrefix + "internal"
-	labelPortMap    = labelPrefix + "portmap"
-	labelIfPrefix   = labelPrefix + "container_iface_prefix"
-	labelGateway    = labelPrefix + "gateway"
-	labelName       = labelPrefix + "endpoint.name"
-	labelIPAMSerial = labelPrefix + "ipam.serial"
+	labelPrefix   = "com.docker.network."
+	labelGeneric  = labelPrefix + "generic"
+	labelInternal = labelPrefix + "internal"
+	labelPortMap  = labelPrefix + "portmap"
+	labelIfPrefix = labelPrefix + "container_iface_prefix"
+	labelName     = labelPrefix + "endpoint.name"
+	labelGateway  = labelPrefix + "gateway" // value of optionType
+
+	optionType = "RequestAddressType"
 )
 
 type empty struct{}
@@ -111,4 +112,45 @@ type connectivityRequest struct {
 
 type operInfoResponse struct {
 	Value map[string]string
+}
+
+type ipamCapabilities struct {
+	RequiresMACAddress    bool
+	RequiresRequestReplay bool // pools and addresses are asked for again when dockerd starts
+}
+
+type addressSpacesResponse struct {
+	LocalDefaultAddressSpace, GlobalDefaultAddressSpace string
+}
+
+type requestPoolRequest struct {
+	AddressSpace  string
+	Pool, SubPool string // CIDR; empty: any, all of it
+	Options       map[string]string
+	V6            bool
+}
+
+type requestPoolResponse struct {
+	PoolID string
+	Pool   string // CIDR
+	Data   map[string]string
+}
+
+type releasePoolRequest struct {
+	PoolID string
+}
+
+type requestAddressRequest struct {
+	PoolID  string
+	Address string // without prefix length; empty: any
+	Options map[string]string
+}
+
+type requestAddressResponse struct {
+	Address string // and prefix length
+	Data    map[string]string
+}
+
+type releaseAddressRequest struct {
+	PoolID, Address string
 }

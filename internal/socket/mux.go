@@ -27,6 +27,7 @@ const maxBody = 8 << 20
 type Mux struct {
 	log        *slog.Logger
 	implements []string
+	activated  []func()
 	methods    map[string]method
 }
 
@@ -48,6 +49,10 @@ func (m *Mux) Implements(iface string) {
 		m.implements = append(m.implements, iface)
 	}
 }
+
+// OnActivate has f called when an engine introduces itself: when it starts, or
+// when it needs the plugin for the first time.
+func (m *Mux) OnActivate(f func()) { m.activated = append(m.activated, f) }
 
 // Handle serves the method, such as "NetworkDriver.Join", with f. A call
 // without a body is refused with 400: dockerd repeats a call whose connection
@@ -109,6 +114,9 @@ func (m *Mux) answer(w http.ResponseWriter, r *http.Request, met method, known b
 		w.Header().Set("Allow", http.MethodPost)
 		return nil, &statusError{http.StatusMethodNotAllowed, fmt.Sprintf("%s %s: want POST", r.Method, r.URL.Path)}
 	case r.URL.Path == "/Plugin.Activate":
+		for _, f := range m.activated {
+			f()
+		}
 		return map[string][]string{"Implements": m.implements}, nil
 	case !known:
 		// Must be 404: only then does dockerd take a method for optional.
