@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
@@ -168,9 +167,8 @@ func newPlugin(t *testing.T, r *recorder) *plugin {
 // call returns status and answer of one call.
 func (p *plugin) call(method, body string) (int, string) {
 	p.t.Helper()
-	w := httptest.NewRecorder()
-	p.mux.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/"+method, strings.NewReader(body)))
-	return w.Code, strings.TrimSpace(w.Body.String())
+	status, answer := p.mux.Call(p.t.Context(), method, []byte(body))
+	return status, strings.TrimSpace(string(answer))
 }
 
 // must makes a call that succeeds.

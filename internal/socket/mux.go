@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -61,7 +59,7 @@ func Handle[Req, Resp any](m *Mux, name string, f func(context.Context, Req) (Re
 	m.methods["/"+name] = method{call: func(ctx context.Context, body []byte) (any, error) {
 		var req Req
 		if err := json.Unmarshal(body, &req); err != nil {
-			return nil, &statusError{http.StatusBadRequest, fmt.Sprintf("%s: request is not the JSON it should be: %v", name, err)}
+			return nil, &statusError{statusBadRequest, fmt.Sprintf("%s: request is not the JSON it should be: %v", name, err)}
 		}
 		return f(ctx, req)
 	}}
@@ -83,75 +81,69 @@ type statusError struct {
 
 func (e *statusError) Error() string { return e.text }
 
-// ServeHTTP answers one call.
-func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// Call makes one call, POST of body to the path of the method, such as
+// "NetworkDriver.Join". It returns the HTTP status and the answer.
+func (m *Mux) Call(ctx context.Context, name string, body []byte) (status int, answer []byte) {
+	return m.serve(ctx, request{method: "POST", path: "/" + name, body: body})
+}
+
+func (m *Mux) serve(ctx context.Context, r request) (status int, body []byte) {
 	start := time.Now()
-	met, known := m.methods[r.URL.Path]
-	result, err := m.answer(w, r, met, known)
-	status := http.StatusOK
+	met, known := m.methods[r.path]
+	result, err := m.answer(ctx, r, met, known)
+	status = statusOK
 	if err != nil {
-		status = http.StatusInternalServerError
+		status = statusError500
 		var se *statusError
 		if errors.As(err, &se) {
 			status = se.status
 		}
-		// NetworkDriver and VolumeDriver read Err, IpamDriver reads Error.
-		result = map[string]string{"Err": err.Error(), "Error": err.Error()}
+		body = errorBody(err)
+	} else if body, err = json.Marshal(result); err != nil { // cannot be: our own structs
+		status, body = statusError500, errorBody(errors.New("answer is not JSON"))
 	}
-	m.logCall(r, met.quiet, start, status, err)
-	body, err := json.Marshal(result)
-	if err != nil { // cannot be: our own structs
-		status, body = http.StatusInternalServerError, []byte(`{"Err":"answer is not JSON"}`)
-	}
-	w.Header().Set("Content-Type", contentType)
-	w.WriteHeader(status)
-	w.Write(append(body, '\n')) // an engine that has hung up needs no answer
+	m.logCall(ctx, r, met.quiet, start, status, err)
+	return status, append(body, '\n')
 }
 
-func (m *Mux) answer(w http.ResponseWriter, r *http.Request, met method, known bool) (result any, err error) {
+// errorBody says err in both ways: NetworkDriver and VolumeDriver read Err,
+// IpamDriver reads Error.
+func errorBody(err error) []byte {
+	body, _ := json.Marshal(map[string]string{"Err": err.Error(), "Error": err.Error()})
+	return body
+}
+
+func (m *Mux) answer(ctx context.Context, r request, met method, known bool) (result any, err error) {
 	switch {
-	case r.Method != http.MethodPost:
-		w.Header().Set("Allow", http.MethodPost)
-		return nil, &statusError{http.StatusMethodNotAllowed, fmt.Sprintf("%s %s: want POST", r.Method, r.URL.Path)}
-	case r.URL.Path == "/Plugin.Activate":
-		for _, f := range m.activated {
-			f()
-		}
+	case r.method != "POST":
+		return nil, &statusError{statusNotAllowed, fmt.Sprintf("%s %s: want POST", r.method, r.path)}
+	case r.path == "/Plugin.Activate":
 		return map[string][]string{"Implements": m.implements}, nil
 	case !known:
 		// Must be 404: only then does dockerd take a method for optional.
-		return nil, &statusError{http.StatusNotFound, fmt.Sprintf("%s: no such method here", r.URL.Path)}
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		var tooBig *http.MaxBytesError
-		if errors.As(err, &tooBig) {
-			return nil, &statusError{http.StatusRequestEntityTooLarge, fmt.Sprintf("%s: request is larger than %d bytes", r.URL.Path, maxBody)}
-		}
-		return nil, &statusError{http.StatusBadRequest, fmt.Sprintf("%s: read request: %v", r.URL.Path, err)}
-	}
-	if !met.empty && len(bytes.TrimSpace(body)) == 0 {
-		return nil, &statusError{http.StatusBadRequest, fmt.Sprintf("%s: request is empty; it was probably sent before, on a connection that broke", r.URL.Path)}
+		return nil, &statusError{statusNotFound, fmt.Sprintf("%s: no such method here", r.path)}
+	case !met.empty && len(bytes.TrimSpace(r.body)) == 0:
+		return nil, &statusError{statusBadRequest, fmt.Sprintf("%s: request is empty; it was probably sent before, on a connection that broke", r.path)}
 	}
 	defer func() {
 		// A dropped connection would make dockerd repeat the call for 15 s.
 		if p := recover(); p != nil {
-			m.log.Error("call panicked", "method", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
-			result, err = nil, fmt.Errorf("%s: internal error: %v", r.URL.Path, p)
+			m.log.Error("call panicked", "method", r.path, "panic", p, "stack", string(debug.Stack()))
+			result, err = nil, fmt.Errorf("%s: internal error: %v", r.path, p)
 		}
 	}()
-	return met.call(r.Context(), body)
+	return met.call(ctx, r.body)
 }
 
-func (m *Mux) logCall(r *http.Request, quiet bool, start time.Time, status int, err error) {
+func (m *Mux) logCall(ctx context.Context, r request, quiet bool, start time.Time, status int, err error) {
 	level := slog.LevelInfo
 	if quiet {
 		level = slog.LevelDebug
 	}
-	attrs := []slog.Attr{slog.String("method", r.URL.Path), slog.Int("status", status), slog.Duration("took", time.Since(start))}
+	attrs := []slog.Attr{slog.String("method", r.path), slog.Int("status", status), slog.Duration("took", time.Since(start))}
 	if err != nil {
 		level = slog.LevelWarn
 		attrs = append(attrs, slog.String("error", err.Error()))
 	}
-	m.log.LogAttrs(r.Context(), level, "call", attrs...)
+	m.log.LogAttrs(ctx, level, "call", attrs...)
 }

@@ -3,19 +3,25 @@
 //
 // It is our own rather than go-plugins-helpers because that has no handler for
 // several interfaces on one socket, no graceful end, no body limit and no
-// request log.
+// request log; and it does not use net/http, see http.go.
 package socket
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
-	"net/http"
+	"sync"
 	"time"
 )
 
 // grace is how long calls under way may take when the server is to end.
 const grace = 10 * time.Second
+
+// patience is how long a client may take to send a request that it has begun.
+const patience = 10 * time.Second
 
 // Serve answers calls on all listeners until ctx is done. Then it takes no new
 // calls, waits up to 10 s for those under way, and closes all connections:
@@ -25,14 +31,10 @@ func Serve(ctx context.Context, m *Mux, listeners ...net.Listener) error {
 	// Calls under way outlive ctx: their deaths would be half-done work.
 	base, kill := context.WithCancel(context.WithoutCancel(ctx))
 	defer kill()
-	s := &http.Server{
-		Handler:           m,
-		ReadHeaderTimeout: 10 * time.Second,
-		BaseContext:       func(net.Listener) context.Context { return base },
-	}
+	s := &server{mux: m, conns: map[net.Conn]bool{}}
 	ended := make(chan error, len(listeners))
 	for _, l := range listeners {
-		go func() { ended <- s.Serve(l) }()
+		go func() { ended <- s.accept(base, l) }()
 	}
 	var failed error
 	running := len(listeners)
@@ -41,14 +43,138 @@ func Serve(ctx context.Context, m *Mux, listeners ...net.Listener) error {
 	case failed = <-ended:
 		running--
 	}
-	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-	defer cancel()
-	if err := s.Shutdown(wait); err != nil {
-		kill()
-		failed = errors.Join(failed, err, s.Close())
+	s.stop()
+	for _, l := range listeners {
+		l.Close()
 	}
-	for range running { // each closes its listener
+	for range running {
 		<-ended
 	}
+	if !s.wait(grace) {
+		kill()
+		s.closeAll()
+		failed = errors.Join(failed, fmt.Errorf("calls under way did not end within %s", grace))
+	}
 	return failed
+}
+
+// A server knows its connections, and which of them are in the middle of a call.
+type server struct {
+	mux      *Mux
+	mu       sync.Mutex
+	conns    map[net.Conn]bool // true: a call is under way
+	stopping bool
+	all      sync.WaitGroup
+}
+
+func (s *server) accept(ctx context.Context, l net.Listener) error {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		if !s.add(c) {
+			c.Close()
+			continue
+		}
+		s.all.Go(func() {
+			defer s.remove(c)
+			s.converse(ctx, c)
+		})
+	}
+}
+
+// converse answers one request after the other until the client hangs up.
+func (s *server) converse(ctx context.Context, c net.Conn) {
+	r := bufio.NewReaderSize(c, maxHeader)
+	for {
+		if _, err := r.Peek(1); err != nil {
+			return
+		}
+		if !s.busy(c, true) {
+			return
+		}
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		req, err := readRequest(r, c)
+		_ = c.SetReadDeadline(time.Time{})
+		var refused *statusError
+		switch {
+		case errors.As(err, &refused):
+			if writeResponse(c, refused.status, errorBody(refused), true) == nil {
+				linger(c)
+			}
+			return
+		case err != nil:
+			return
+		}
+		status, body := s.mux.serve(ctx, req)
+		if writeResponse(c, status, body, req.last) != nil || req.last || !s.busy(c, false) {
+			return
+		}
+	}
+}
+
+// linger reads on until the client has hung up, for a while: closing on a client
+// that still writes would take the answer from under it.
+func linger(c net.Conn) {
+	if u, ok := c.(*net.UnixConn); ok {
+		_ = u.CloseWrite()
+	}
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	_, _ = io.Copy(io.Discard, io.LimitReader(c, 8*maxBody))
+}
+
+func (s *server) add(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopping {
+		s.conns[c] = false
+	}
+	return !s.stopping
+}
+
+func (s *server) remove(c net.Conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	c.Close()
+}
+
+// busy notes that a call begins or ends; false: take no more on c.
+func (s *server) busy(c net.Conn, is bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = is
+	return !s.stopping
+}
+
+// stop hangs up on clients that are not in the middle of a call.
+func (s *server) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopping = true
+	for c, busy := range s.conns {
+		if !busy {
+			c.Close()
+		}
+	}
+}
+
+func (s *server) wait(atMost time.Duration) bool {
+	done := make(chan struct{})
+	go func() { s.all.Wait(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-time.After(atMost):
+		return false
+	}
+}
+
+func (s *server) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.Close()
+	}
 }
