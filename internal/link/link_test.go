@@ -267,3 +267,34 @@ func BenchmarkCreateVeth(b *testing.B) {
 		b.StartTimer()
 	}
 }
+
+func TestForwardKeepsAdvertisedRoutes(t *testing.T) {
+	t.Parallel()
+	ns := netnstest.New(t)
+	h := openIn(t, ns)
+	run(t, ns, "ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+	run(t, ns, "ip", "link", "set", "up1", "up")
+	run(t, ns, "ip", "link", "set", "up0", "up")
+	run(t, ns, "ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "up0", "proto", "ra")
+	for range 2 {
+		if err := h.Forward(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for key, want := range map[string]string{
+		"net/ipv6/conf/all/forwarding": "1", "net/ipv6/conf/up0/accept_ra": "2", "net/ipv6/conf/up1/accept_ra": "1",
+	} {
+		if got, err := h.Sysctl(t.Context(), key); err != nil || got != want {
+			t.Errorf("%s is %q, %v; want %s", key, got, err, want)
+		}
+	}
+	if got := run(t, ns, "ip", "-6", "route", "show", "default"); !strings.Contains(got, "fe80::1") {
+		t.Errorf("the advertised default route is gone: %q", got)
+	}
+	if err := h.Forward(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := h.Sysctl(t.Context(), "net/ipv4/ip_forward"); err != nil || got != "1" {
+		t.Errorf("ip_forward is %q, %v", got, err)
+	}
+}

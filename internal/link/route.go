@@ -89,7 +89,7 @@ func routeMessage(typ, flags uint16, index int, r bowline.Route) *msg {
 type Entry struct {
 	bowline.Route // Table is set
 	Index         int
-	Type          uint8 // RTN_UNICAST, ...
+	Protocol      uint8 // RTPROT_KERNEL, RTPROT_RA, ...
 }
 
 // Routes returns all unicast routes of the family that addr is of, in all tables.
@@ -123,7 +123,7 @@ func parseRoute(body []byte) (e Entry, ok bool) {
 	}
 	table, scope := int(body[4]), int(body[6])
 	dst := zero
-	e.Type = body[7]
+	e.Protocol = body[5]
 	attrs(body[unix.SizeofRtMsg:], func(typ uint16, data []byte) {
 		switch typ {
 		case unix.RTA_DST:
@@ -149,6 +149,39 @@ func parseRoute(body []byte) (e Entry, ok bool) {
 	})
 	e.Dst, e.Table, e.Scope = netip.PrefixFrom(dst, int(body[1])), &table, &scope
 	return e, true
+}
+
+// Forward lets the namespace forward IPv4 or IPv6. A host that forwards IPv6
+// forgets the routes that routers have advertised to it (accept_ra in the
+// kernel's ip-sysctl.rst), so the links of its default routes are told to go on
+// accepting them first.
+func (h *Handle) Forward(ctx context.Context, v6 bool) error {
+	if !v6 {
+		_, err := h.SetSysctl(ctx, "net/ipv4/ip_forward", "1")
+		return err
+	}
+	const key = "net/ipv6/conf/all/forwarding"
+	on, err := h.Sysctl(ctx, key)
+	if err != nil || on != "0" {
+		return err
+	}
+	routes, err := h.Routes(ctx, true)
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		if r.Dst.Bits() == 0 && r.Protocol == unix.RTPROT_RA && r.Index != 0 {
+			l, err := h.byIndex(r.Index)
+			if err == nil {
+				_, err = h.SetSysctl(ctx, "net/ipv6/conf/"+l.Name+"/accept_ra", "2")
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	_, err = h.SetSysctl(ctx, key, "1")
+	return err
 }
 
 // DefaultLink returns the link of the main table's default route with the

@@ -10,6 +10,26 @@ import (
 	"github.com/bowline-net/bowline"
 )
 
+// Sysctl returns the value of the setting; key is as in [Handle.SetSysctl].
+func (h *Handle) Sysctl(ctx context.Context, key string) (value string, err error) {
+	what := "read sysctl " + key
+	if err := ctx.Err(); err != nil {
+		return "", fmt.Errorf("%s: %w", what, err)
+	}
+	err = h.inside(func() error {
+		data, err := os.ReadFile("/proc/sys/" + key)
+		value = string(bytes.TrimSpace(data))
+		return err
+	})
+	if os.IsNotExist(err) {
+		return "", bowline.Wrong(bowline.ErrNoKernel, what+": no such setting")
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", what, err)
+	}
+	return value, nil
+}
+
 // SetSysctl writes value to the setting below /proc/sys that key names with
 // slashes, such as "net/ipv4/ip_forward", unless it has that value. It reports
 // what it was before. A missing setting is [bowline.ErrNoKernel].

@@ -22,11 +22,7 @@ func (d *driver) ensureGateways(ctx context.Context, u *undo.Stack, n bowline.Ne
 		if err := d.ensureGateway(ctx, u, n, o, dev, want); err != nil {
 			return err
 		}
-		key := "net/ipv4/ip_forward"
-		if p.Prefix.Addr().Is6() {
-			key = "net/ipv6/conf/all/forwarding"
-		}
-		if _, err := d.host.SetSysctl(ctx, key, "1"); err != nil {
+		if err := d.host.Forward(ctx, p.Prefix.Addr().Is6()); err != nil {
 			return err
 		}
 	}
