@@ -118,6 +118,9 @@ func (m *Mux) answer(ctx context.Context, r request, met method, known bool) (re
 	case r.method != "POST":
 		return nil, &statusError{statusNotAllowed, fmt.Sprintf("%s %s: want POST", r.method, r.path)}
 	case r.path == "/Plugin.Activate":
+		for _, f := range m.activated {
+			f()
+		}
 		return map[string][]string{"Implements": m.implements}, nil
 	case !known:
 		// Must be 404: only then does dockerd take a method for optional.
@@ -132,6 +135,7 @@ func (m *Mux) answer(ctx context.Context, r request, met method, known bool) (re
 			result, err = nil, fmt.Errorf("%s: internal error: %v", r.path, p)
 		}
 	}()
+	m.log.Debug("request", "method", r.path, "body", json.RawMessage(r.body))
 	return met.call(ctx, r.body)
 }
 

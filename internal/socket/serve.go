@@ -87,31 +87,46 @@ func (s *server) accept(ctx context.Context, l net.Listener) error {
 // converse answers one request after the other until the client hangs up.
 func (s *server) converse(ctx context.Context, c net.Conn) {
 	r := bufio.NewReaderSize(c, maxHeader)
-	for {
-		if _, err := r.Peek(1); err != nil {
-			return
-		}
-		if !s.busy(c, true) {
-			return
-		}
-		_ = c.SetReadDeadline(time.Now().Add(patience))
-		req, err := readRequest(r, c)
-		_ = c.SetReadDeadline(time.Time{})
-		var refused *statusError
-		switch {
-		case errors.As(err, &refused):
-			if writeResponse(c, refused.status, errorBody(refused), true) == nil {
-				linger(c)
-			}
-			return
-		case err != nil:
-			return
-		}
-		status, body := s.mux.serve(ctx, req)
-		if writeResponse(c, status, body, req.last) != nil || req.last || !s.busy(c, false) {
-			return
+	_, err := r.Peek(1)
+	for err == nil && s.busy(c, true) {
+		err = s.exchange(ctx, c, r)
+	}
+}
+
+// exchange answers one request and waits until the next one begins. The error
+// says that there is none.
+func (s *server) exchange(ctx context.Context, c net.Conn, r *bufio.Reader) error {
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	req, err := readRequest(r, c)
+	_ = c.SetReadDeadline(time.Time{})
+	var refused *statusError
+	if errors.As(err, &refused) {
+		if writeResponse(c, refused.status, errorBody(refused), true) == nil {
+			linger(c)
 		}
 	}
+	if err != nil {
+		return err
+	}
+	// A client that hangs up will never know what we do for it: the call ends.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	next := make(chan error, 1)
+	go func() {
+		_, err := r.Peek(1)
+		if err != nil {
+			cancel()
+		}
+		next <- err
+	}()
+	status, body := s.mux.serve(ctx, req)
+	err = writeResponse(c, status, body, req.last)
+	if err != nil || req.last || !s.busy(c, false) {
+		c.Close() // ends the Peek
+		<-next
+		return net.ErrClosed
+	}
+	return <-next
 }
 
 // linger reads on until the client has hung up, for a while: closing on a client

@@ -161,6 +161,50 @@ func TestEndFinishesCallsAndClosesConnections(t *testing.T) {
 	}
 }
 
+// TestHangUpEndsCall kills the client in the middle of a call.
+func TestHangUpEndsCall(t *testing.T) {
+	t.Parallel()
+	m := newMux(io.Discard)
+	entered, ended := make(chan struct{}), make(chan error, 1)
+	Handle(m, "T.Slow", func(ctx context.Context, e echo) (echo, error) {
+		close(entered)
+		select {
+		case <-ctx.Done():
+			ended <- ctx.Err()
+		case <-time.After(5 * time.Second):
+			ended <- nil
+		}
+		return e, ctx.Err()
+	})
+	path, _ := start(t, m)
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, "POST /T.Slow HTTP/1.1\r\nHost: plugin\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	c.Close()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the call of a client that is gone: %v, want %v", err, context.Canceled)
+	}
+}
+
+func TestActivateTells(t *testing.T) {
+	t.Parallel()
+	m := newMux(io.Discard)
+	var told int
+	m.OnActivate(func() { told++ })
+	for range 2 {
+		m.Call(t.Context(), "Plugin.Activate", nil)
+	}
+	m.Call(t.Context(), "T.Echo", []byte("{}"))
+	if told != 2 {
+		t.Errorf("told %d times, want 2", told)
+	}
+}
+
 func waitFor(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
