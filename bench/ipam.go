@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -50,7 +51,7 @@ func allocation(ctx context.Context, o options) error {
 			}
 			a.add, a.del = nil, nil
 		}
-		for i := range o.count(25, 5) {
+		for i := range o.count(25, 5) + 1 { // the first warms up
 			for _, a := range []*allocator{ours, theirs} {
 				id := fmt.Sprintf("probe%d", i)
 				add, err := a.run(ctx, "ADD", id)
@@ -61,7 +62,9 @@ func allocation(ctx context.Context, o options) error {
 				if err != nil {
 					return err
 				}
-				a.add, a.del = append(a.add, add), append(a.del, del)
+				if i > 0 {
+					a.add, a.del = append(a.add, add), append(a.del, del)
+				}
 			}
 		}
 		growth, target := "", ""
@@ -93,8 +96,17 @@ func (a *allocator) run(ctx context.Context, verb, id string) (time.Duration, er
 	return time.Since(start), nil
 }
 
-// fillByAdding runs ADD n times.
+// fillByAdding takes n addresses by ADD, 16 at a time: one of each sixteenth of
+// the subnet.
 func fillByAdding(ctx context.Context, a *allocator, n int) error {
+	const at = 16
+	var sixteenths [][]map[string]any
+	for i := range at {
+		sixteenths = append(sixteenths, []map[string]any{{"subnet": fmt.Sprintf("10.64.%d.0/20", i*256/at)}})
+	}
+	filler := *a
+	filler.conf = maps.Clone(a.conf)
+	filler.conf["ranges"] = sixteenths
 	ids := make(chan string)
 	var mu sync.Mutex
 	var first error
@@ -102,7 +114,7 @@ func fillByAdding(ctx context.Context, a *allocator, n int) error {
 	for range 2 {
 		wg.Go(func() {
 			for id := range ids {
-				if _, err := a.run(ctx, "ADD", id); err != nil {
+				if _, err := filler.run(ctx, "ADD", id); err != nil {
 					mu.Lock()
 					first = err
 					mu.Unlock()
@@ -110,7 +122,7 @@ func fillByAdding(ctx context.Context, a *allocator, n int) error {
 			}
 		})
 	}
-	for i := range n {
+	for i := range n / at {
 		ids <- fmt.Sprintf("c%d", i)
 	}
 	close(ids)

@@ -119,7 +119,8 @@ func (o op) gc(ctx context.Context) error {
 	if err == nil {
 		err = ipam.gc(ctx, keep)
 	}
-	errs = append(errs, err)
+	// A runtime must not run GC beside ADD or DEL of the same network.
+	errs = append(errs, err, o.endpoints.Sweep(o.Face.Name, o.Config.Name))
 	if len(keep) == 0 { // nobody is left: the network itself goes too
 		errs = append(errs, o.Driver.DeleteNetwork(ctx, o.network(o.pools())))
 	}

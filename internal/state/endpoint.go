@@ -105,6 +105,12 @@ func (e Endpoints) OfNetwork(ctx context.Context, driver, network string) ([]End
 	return e.in(ctx, driver+"-"+short(network))
 }
 
+// Sweep removes what killed writers of the network's records left. Nobody may be
+// writing one meanwhile.
+func (e Endpoints) Sweep(driver, network string) error {
+	return e.store.Sweep(driver+"-"+short(network), 0)
+}
+
 // All returns the records of all networks, errors as in OfNetwork.
 func (e Endpoints) All(ctx context.Context) ([]Endpoint, error) {
 	dirs, err := e.store.Dirs(ctx, "")

@@ -81,6 +81,9 @@ func TestIPAMPlugin(t *testing.T) {
 			t.Errorf("lease left: %s", r)
 		}
 	}
+	if err := h.gc(c.with("type", "bowline-ipam"), []string{}); err != nil { // the reference does not pass it on
+		t.Errorf("GC: %v", err)
+	}
 	h.run("ip", "link", "delete", "br-web") // the reference has no GC
 	h.run("nft", "flush", "ruleset")        // nor does it take its chains away
 }
