@@ -156,6 +156,8 @@ func (h *dockerHost) start(name string, args ...string) {
 	}
 	defer log.Close()
 	cmd := h.inside("sh", append([]string{"-c", `echo $$ >/run/` + name + `.pid; exec "$@"`, "sh"}, args...)...)
+	// Without the mark of what a test leaves behind: it ends with the host.
+	cmd.Env = slices.DeleteFunc(slices.Clone(cmd.Env), func(v string) bool { return strings.HasPrefix(v, "BOWLINE_E2E_HOST=") })
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		h.t.Fatal(err)
