@@ -166,7 +166,14 @@ func (s *Store) create() error {
 			}
 		}
 	}
-	if err := os.MkdirAll(s.st.Dir, 0o700); err != nil {
+	for _, dir := range []string{ownersDir, addrsDir} {
+		if err := os.MkdirAll(filepath.Join(s.st.Dir, dir), 0o700); err != nil {
+			return err
+		}
+	}
+	// A directory of records goes with its last one, and would have to be made
+	// again at every other ADD of a network with one container.
+	if err := os.WriteFile(filepath.Join(s.st.Dir, ownersDir, ".keep"), nil, 0o600); err != nil {
 		return err
 	}
 	if err := os.Symlink(s.network, filepath.Join(s.st.Dir, networkLink)); err != nil && !errors.Is(err, fs.ErrExist) {
