@@ -39,10 +39,16 @@ func (h *Handle) Close() error {
 	return c.CloseLasting()
 }
 
+// building is held while a transaction is put together: the library numbers
+// sets by a variable that all connections of a process share.
+var building sync.Mutex
+
 // with runs f with the handle's connection, which is f's own meanwhile.
 func (h *Handle) with(f func(*nftables.Conn) error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	building.Lock()
+	defer building.Unlock()
 	if h.conn == nil {
 		opts := []nftables.ConnOption{nftables.AsLasting()}
 		if h.ns != nil {
