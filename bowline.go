@@ -27,7 +27,8 @@ type Driver interface {
 	DeleteNetwork(ctx context.Context, n NetworkConfig) error
 
 	// CreateEndpoint makes e on n and says how its link is to be dressed.
-	// n must have been created.
+	// n must have been created. A face may ask for e without addresses
+	// first, and again when IPAM has given some.
 	CreateEndpoint(ctx context.Context, n NetworkConfig, e EndpointSpec) (Attachment, error)
 
 	// DeleteEndpoint removes the host's side of e, and with it the link in the
@@ -106,6 +107,7 @@ type Attachment struct {
 	MAC      net.HardwareAddr // of Link
 	MTU      int              // bytes, of Link
 	Addrs    []netip.Prefix
+	Pools    []Pool            // of Addrs, each with the gateway that the driver gave it; nil: as asked for
 	Gateways []netip.Addr      // next hops of default routes, at most one per family; empty: no default route
 	Routes   []Route           // further routes
 	Sysctls  map[string]string // with IFNAME where the link's name belongs

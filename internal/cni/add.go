@@ -13,6 +13,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/link"
 	"github.com/bowline-net/bowline/internal/netns"
 	"github.com/bowline-net/bowline/internal/state"
 	"github.com/bowline-net/bowline/internal/undo"
@@ -47,23 +48,30 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 	u.Push("delete record", func(ctx context.Context) error {
 		return o.endpoints.Delete(ctx, record.Driver, record.Network, record.ID)
 	})
-	lease, err := o.allocate(ctx, &u, ipam, record)
+	if d, ok := ipam.(delegated); ok {
+		if d.path == "" {
+			return nil, d.missing()
+		}
+		// Some plugins, dhcp for one, work through the link: as with the
+		// reference it is there before they are asked.
+		if _, err := o.attach(ctx, &u, record, n, e); err != nil {
+			return nil, err
+		}
+	}
+	lease, err := ipam.allocate(ctx, record.Sandbox)
 	if err != nil {
+		return nil, err
+	}
+	u.Push("release addresses", ipam.release)
+	if err := lease.check(o.Config); err != nil {
 		return nil, err
 	}
 	n, e.Addrs = o.network(lease.pools()), lease.addrs()
-	if err := o.record(ctx, record, n, e); err != nil {
-		return nil, err
-	}
-	if err := o.Driver.CreateNetwork(ctx, n); err != nil {
-		return nil, err
-	}
-	a, err := o.Driver.CreateEndpoint(ctx, n, e)
+	a, err := o.attach(ctx, &u, record, n, e)
 	if err != nil {
 		return nil, err
 	}
-	u.Push("delete endpoint", func(ctx context.Context) error { return o.Driver.DeleteEndpoint(ctx, n, e) })
-	lease.applyGateways(n, a)
+	lease.applyGateways(a)
 	if err := dress(ctx, sandbox, a, lease.routes); err != nil {
 		return nil, err
 	}
@@ -74,25 +82,24 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 	return o.result(a, lease), nil
 }
 
-// allocate takes addresses. Our own allocator keeps a record of its own; for
-// somebody else's plugin ours must be there first, or a kill would leave an
-// address that nobody knows of.
-func (o op) allocate(ctx context.Context, u *undo.Stack, ipam ipamCaller, r state.Endpoint) (lease, error) {
-	if kind := ipam.delegate(); kind != "" && kind != ownIPAM {
-		if err := o.endpoints.Put(ctx, r); err != nil {
-			return lease{}, err
-		}
+// attach makes the endpoint, or makes sure of it once its addresses are known.
+// The record comes first: nothing may be in the kernel, nor held by somebody
+// else's IPAM plugin, that no record stands for.
+func (o op) attach(ctx context.Context, u *undo.Stack, r state.Endpoint, n bowline.NetworkConfig, e bowline.EndpointSpec) (bowline.Attachment, error) {
+	if err := o.record(ctx, r, n, e); err != nil {
+		return bowline.Attachment{}, err
 	}
-	l, err := ipam.allocate(ctx, r.Sandbox)
-	if err != nil {
-		return lease{}, err
+	if err := o.Driver.CreateNetwork(ctx, n); err != nil {
+		return bowline.Attachment{}, err
 	}
-	u.Push("release addresses", ipam.release)
-	return l, l.check(o.Config)
+	a, err := o.Driver.CreateEndpoint(ctx, n, e)
+	if err == nil {
+		u.Push("delete endpoint", func(ctx context.Context) error { return o.Driver.DeleteEndpoint(ctx, n, e) })
+	}
+	return a, err
 }
 
-// record writes the endpoint's record, before anything is made in the kernel
-// that it stands for.
+// record writes the endpoint's record.
 func (o op) record(ctx context.Context, r state.Endpoint, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
 	r.Addrs = e.Addrs
 	if p, ok := o.Driver.(bowline.Planner); ok {
@@ -157,8 +164,8 @@ func (o op) validate(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
 
 // begin returns the record to write. One that is there already means a second
 // ADD, which is the engine's fault; unless it is of an attachment that was
-// never completed, or whose sandbox is gone: that is what a kill left, and what
-// it stands for is removed first.
+// never completed, or whose sandbox is gone, or is a new one that got the old
+// one's inode: that is what a kill left, and what it stands for is removed first.
 func (o op) begin(ctx context.Context, ipam ipamCaller, sandbox *netns.Handle) (state.Endpoint, error) {
 	id, err := sandbox.ID()
 	if err != nil {
@@ -173,7 +180,7 @@ func (o op) begin(ctx context.Context, ipam ipamCaller, sandbox *netns.Handle) (
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return r, nil
-	case err == nil && old.Ready && old.BootID == r.BootID && old.NetnsIno == r.NetnsIno:
+	case err == nil && old.Ready && old.BootID == r.BootID && old.NetnsIno == r.NetnsIno && hasLink(ctx, sandbox, r.IfName):
 		return r, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("network %q: container %s is attached already as %s", r.Network, r.Container, r.IfName))
 	case err != nil: // damaged, and set aside: look for what it stood for
 		old = r
@@ -182,6 +189,16 @@ func (o op) begin(ctx context.Context, ipam ipamCaller, sandbox *netns.Handle) (
 		return r, err
 	}
 	return r, o.endpoints.Delete(ctx, r.Driver, r.Network, r.ID)
+}
+
+func hasLink(ctx context.Context, sandbox *netns.Handle, name string) bool {
+	h, err := link.Open(sandbox)
+	if err != nil {
+		return true // not known
+	}
+	defer h.Close()
+	_, err = h.Get(ctx, name)
+	return !errors.Is(err, bowline.ErrUnknown)
 }
 
 // cleanUp removes what an attachment that did not end well may have left.

@@ -74,7 +74,9 @@ func Parse(c Command) (Config, error) {
 	if doc.IPAM != nil {
 		cfg.IPAMType = doc.IPAM.Type
 	}
-	if doc.DNS != nil {
+	// Engines and plugins that write the configuration anew leave an empty
+	// object where nothing was.
+	if doc.DNS != nil && !doc.DNS.IsEmpty() {
 		cfg.DNS, cfg.HasDNS = *doc.DNS, true
 	}
 	if doc.Valid == nil {

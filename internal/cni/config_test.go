@@ -78,7 +78,7 @@ func TestValidAttachments(t *testing.T) {
 		`{"cniVersion":"1.1.0","name":"n"}`:                                                                           -1, // absent
 		`{"cniVersion":"1.1.0","name":"n","cni.dev/valid-attachments":[]}`:                                            0,
 		`{"cniVersion":"1.1.0","name":"n","cni.dev/valid-attachments":[{"containerID":"c","ifname":"eth0"}]}`:         1,
-		`{"cniVersion":"1.1.0","name":"n","cni.dev/attachments":[{"containerID":"c","ifname":"eth0"}],"ipam":null}`:   -1,
+		`{"cniVersion":"1.1.0","name":"n","cni.dev/attachments":[{"containerID":"c","ifname":"eth0"}],"ipam":null}`:   1, // as libcni called it once
 		`{"cniVersion":"1.1.0","name":"n","cni.dev/valid-attachments":null}`:                                          -1,
 		`{"cniVersion":"1.1.0","name":"n","cni.dev/valid-attachments":[{"containerID":"c","ifname":"eth0"}],"x.y":0}`: 1,
 	} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/netns"
@@ -61,11 +62,7 @@ func (o op) check(ctx context.Context) error {
 		return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("CNI_NETNS=%q: %v", o.Netns, err))
 	}
 	defer sandbox.Close()
-	e, err := o.endpoint()
-	if err != nil {
-		return err
-	}
-	e.Sandbox = sandbox
+	e := bowline.EndpointSpec{ID: o.ID(), IfName: o.IfName, Sandbox: sandbox}
 	r, err := o.endpoints.Get(ctx, o.Face.Name, o.Config.Name, o.ID())
 	if errors.Is(err, fs.ErrNotExist) {
 		return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("network %q: there is no record of container %s as %s", o.Config.Name, o.ContainerID, o.IfName))
@@ -74,6 +71,9 @@ func (o op) check(ctx context.Context) error {
 		return err
 	}
 	e.Addrs = r.Addrs
+	if e.MAC, err = net.ParseMAC(r.MAC); err != nil { // as it was made, whatever was asked for since
+		e.MAC = nil
+	}
 	ipam, err := o.ipam()
 	if err != nil {
 		return err

@@ -49,7 +49,7 @@ func (d delegated) call(ctx context.Context, verb string) ([]byte, error) {
 		return nil, fmt.Errorf("ipam plugin %s: %s: %w", d.kind, verb, err)
 	}
 	if d.path == "" {
-		return nil, &notFoundError{d.kind, d.Path}
+		return nil, d.missing()
 	}
 	cmd := exec.CommandContext(ctx, d.path)
 	cmd.Env = append(os.Environ(), "CNI_COMMAND="+verb, "CNI_CONTAINERID="+d.ContainerID, "CNI_NETNS="+d.Netns, "CNI_IFNAME="+d.IfName)
@@ -72,6 +72,8 @@ func (d delegated) failure(verb string, out []byte, err error) error {
 	}
 	return fmt.Errorf("%s%w: it printed no error: %.200q", what, err, out)
 }
+
+func (d delegated) missing() error { return &notFoundError{d.kind, d.Path} }
 
 type notFoundError struct{ kind, path string }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/state"
 )
 
 // Error codes of the spec (1.1.0, "Error"), and ours from 100 on.
@@ -62,6 +63,10 @@ func code(err error) uint {
 		if errors.Is(err, m.cause) {
 			return m.code
 		}
+	}
+	var damaged *state.DamagedError
+	if errors.As(err, &damaged) {
+		return CodeDamaged
 	}
 	return CodeOther
 }

@@ -2,6 +2,8 @@ package cni
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"net/netip"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -121,8 +123,14 @@ func (l local) allocate(ctx context.Context, sandbox string) (lease, error) {
 	return got, nil
 }
 
+// release takes no damaged record for a failure: all that belonged to the
+// attachment has been found by search and released.
 func (l local) release(ctx context.Context) error {
 	_, err := l.store.Release(ctx, l.owner())
+	if errors.Is(err, bowline.ErrDamaged) {
+		slog.Warn("a damaged record was set aside", "network", l.Config.Name, "container", l.ContainerID, "error", err)
+		return nil
+	}
 	return err
 }
 
@@ -142,13 +150,4 @@ func (l local) gc(ctx context.Context, keep map[string]bool) error {
 	return l.store.Remove(ctx)
 }
 
-func (l local) status(ctx context.Context) error {
-	u, err := l.store.Usage(ctx, l.cfg.Config)
-	if err != nil {
-		return err
-	}
-	if u.Free == 0 {
-		return bowline.Wrong(bowline.ErrUnavailable, "network \""+l.Config.Name+"\": no address is free")
-	}
-	return nil
-}
+func (l local) status(ctx context.Context) error { return l.store.Status(ctx, l.cfg.Config) }

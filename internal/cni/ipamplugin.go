@@ -12,7 +12,6 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/ipam"
 )
 
@@ -52,7 +51,7 @@ func runIPAM(ctx context.Context, c Command, stdout io.Writer) (string, error) {
 	case "ADD":
 		err = i.add(ctx, stdout)
 	case "DEL":
-		err = i.del(ctx)
+		err = i.release(ctx) // needs nothing of the configuration but the network's name
 	case "CHECK":
 		err = i.checkReserved(ctx)
 	case "GC":
@@ -105,17 +104,6 @@ func (l local) add(ctx context.Context, stdout io.Writer) error {
 		return errors.Join(err, l.release(context.WithoutCancel(ctx)))
 	}
 	return nil
-}
-
-// del needs nothing of the configuration but the network's name. A damaged
-// record is no failure: what it stood for has been released.
-func (l local) del(ctx context.Context) error {
-	err := l.release(ctx)
-	if errors.Is(err, bowline.ErrDamaged) {
-		slog.Warn("a damaged record was set aside", "network", l.Config.Name, "container", l.ContainerID, "error", err)
-		return nil
-	}
-	return err
 }
 
 // checkReserved wants a reservation for each address of the result that is of

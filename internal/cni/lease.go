@@ -46,10 +46,18 @@ func (l lease) check(cfg Config) error {
 	return nil
 }
 
-// applyGateways fills in what the driver decided: pools without a gateway get
-// the bridge's, if it has one, and default routes go through the gateways of
-// the attachment. Routes without a next hop take the gateway of their family.
-func (l *lease) applyGateways(n bowline.NetworkConfig, a bowline.Attachment) {
+// applyGateways fills in what the driver decided: addresses without a gateway
+// get that of their pool, if it has one now, and default routes go through the
+// gateways of the attachment. Routes without a next hop take the gateway of
+// their family.
+func (l *lease) applyGateways(a bowline.Attachment) {
+	for i := range l.ips {
+		for _, p := range a.Pools {
+			if ip := &l.ips[i]; !ip.gateway.IsValid() && ip.addr.Masked() == p.Prefix {
+				ip.gateway = p.Gateway
+			}
+		}
+	}
 	for _, gw := range a.Gateways {
 		for i := range l.ips {
 			if ip := &l.ips[i]; !ip.gateway.IsValid() && ip.addr.Masked().Contains(gw) {

@@ -42,7 +42,7 @@ func TestApplyGateways(t *testing.T) {
 			for _, g := range tt.gateways {
 				a.Gateways = append(a.Gateways, netip.MustParseAddr(g))
 			}
-			l.applyGateways(bowline.NetworkConfig{}, a)
+			l.applyGateways(a)
 			var got []string
 			for _, r := range l.routes {
 				got = append(got, fmt.Sprint(r.Dst, " ", r.Via))

@@ -3,6 +3,7 @@ package cni
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -68,7 +69,9 @@ func run(ctx context.Context, c Command, stdout io.Writer, newFace func() (Face,
 	case "ADD":
 		var r *types100.Result
 		if r, err = o.add(ctx); err == nil {
-			err = printResult(stdout, r, cfg.CNIVersion)
+			if err = printResult(stdout, r, cfg.CNIVersion); err != nil { // nobody will know of it
+				err = errors.Join(err, o.del(context.WithoutCancel(ctx)))
+			}
 		}
 	case "DEL":
 		err = o.del(ctx)
