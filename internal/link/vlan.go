@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -24,8 +25,17 @@ const (
 )
 
 // VLANLinkName is the name of the bridge's own link in a VLAN, as the reference
-// bridge plugin has it.
-func VLANLinkName(bridge string, vlan int) string { return fmt.Sprintf("%s.%d", bridge, vlan) }
+// bridge plugin has it, or a hash where the kernel would find that too long.
+func VLANLinkName(bridge string, vlan int) string {
+	name := fmt.Sprintf("%s.%d", bridge, vlan)
+	if len(name) >= unix.IFNAMSIZ {
+		return bowline.LinkName("bwg", name)
+	}
+	return name
+}
+
+// vlanPort is the other end of the link of that name, the port of the bridge.
+func vlanPort(name string) string { return bowline.LinkName("bwv", name) }
 
 // A VLAN is a range of VLAN IDs, 1 to 4094, on a bridge port.
 type VLAN struct {
@@ -130,25 +140,50 @@ func vlanMessage(typ uint16, index int, v VLAN) *msg {
 
 // EnsureVLANLink returns the bridge's own link in the VLAN, and makes it if it
 // is not there: a veth whose other end is an untagged port. It does not need
-// the kernel's 802.1q links.
-func (h *Handle) EnsureVLANLink(ctx context.Context, bridge Info, vlan int) (Info, error) {
+// the kernel's 802.1q links. A link of that name that somebody else made is
+// taken as it is. It reports whether it made one.
+func (h *Handle) EnsureVLANLink(ctx context.Context, bridge Info, vlan int) (info Info, made bool, err error) {
 	name := VLANLinkName(bridge.Name, vlan)
-	info, err := h.Get(ctx, name)
+	v := Veth{Name: vlanPort(name), Alias: VLANAlias, MTU: bridge.MTU, Master: bridge.Index, Peer: name, PeerMAC: bowline.MAC("vlan", name)}
+	port, err := h.Get(ctx, v.Name)
+	if err == nil && port.Alias == VLANAlias && port.Master != bridge.Index { // its bridge was deleted
+		err = h.delete(v.Name)
+	}
+	if err != nil && !errors.Is(err, bowline.ErrUnknown) {
+		return Info{}, false, err
+	}
+	info, err = h.Get(ctx, name)
 	if err == nil || !errors.Is(err, bowline.ErrUnknown) {
-		return info, err
+		return info, false, err
 	}
-	port := bowline.LinkName("bwv", name)
-	v := Veth{Name: port, Alias: VLANAlias, MTU: bridge.MTU, Master: bridge.Index, Peer: name, PeerMAC: bowline.MAC("vlan", name)}
-	if err := h.CreateVeth(ctx, v); err != nil && !errors.Is(err, bowline.ErrConflict) {
-		return Info{}, err
+	err = h.CreateVeth(ctx, v)
+	if made = err == nil; !made && !errors.Is(err, bowline.ErrConflict) {
+		return Info{}, false, err
 	}
-	err = h.SetPortVLANs(ctx, port, []VLAN{{Min: vlan, Max: vlan, Untagged: true}})
+	err = h.SetPortVLANs(ctx, v.Name, []VLAN{{Min: vlan, Max: vlan, Untagged: true}})
 	if err == nil {
 		err = h.Set(ctx, name, Change{Up: true})
 	}
-	if err != nil {
-		_ = h.delete(port)
-		return Info{}, err
+	if err == nil {
+		info, err = h.Get(ctx, name)
 	}
-	return h.Get(ctx, name)
+	if err != nil && made {
+		_ = h.delete(v.Name)
+	}
+	return info, made && err == nil, err
+}
+
+// VLANLinks returns the links that [Handle.EnsureVLANLink] made for the bridge.
+func (h *Handle) VLANLinks(ctx context.Context, bridge Info) ([]Info, error) {
+	all, err := h.Links(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ports := map[string]bool{}
+	for _, l := range all {
+		if l.Master == bridge.Index && l.Alias == VLANAlias {
+			ports[l.Name] = true
+		}
+	}
+	return slices.DeleteFunc(all, func(l Info) bool { return !ports[vlanPort(l.Name)] }), nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/bowline-net/bowline"
@@ -39,66 +40,94 @@ func (d *driver) DeleteNetwork(ctx context.Context, n bowline.NetworkConfig) err
 	if err != nil && !gone {
 		return err
 	}
-	if !gone && br.Kind == "bridge" {
-		mine, others, err := d.ports(ctx, n, br)
-		if err != nil {
-			return err
-		}
-		if len(mine) > 0 {
-			return bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("network %q: %d endpoints are still attached, %s for one", n.ID, len(mine), mine[0].Alias))
-		}
-		if others > 0 { // another network uses the bridge, or its owner does
-			return d.deleteGateways(ctx, n, o, br)
-		}
-	}
-	if o.firewall == "nft" {
-		if err := errors.Join(d.rules.DeleteNetwork(ctx, ruleNetwork(n, o)), d.rules.GiveBackRoom(ctx, name)); err != nil {
-			return err
-		}
-	}
 	if gone || br.Kind != "bridge" {
-		return nil
+		return errors.Join(d.deleteVLANLink(ctx, n, o, link.Info{Name: name}), d.deleteRules(ctx, n, o, name, gatewayLinkName(name, o)))
 	}
-	if strings.HasPrefix(br.Alias, alias) {
+	p, err := d.ports(ctx, n, br)
+	switch {
+	case err != nil:
+		return err
+	case len(p.mine) > 0:
+		return bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("network %q: %d endpoints are still attached, %s for one", n.ID, len(p.mine), p.mine[0].Alias))
+	case p.networks > 0:
+		return d.deleteGateways(ctx, n, o, br)
+	}
+	if more, err := d.deleteVLANLinks(ctx, n, o, br); err != nil || more {
+		return err
+	}
+	if err := d.deleteRules(ctx, n, o, name); err != nil {
+		return err
+	}
+	if ours(br) && p.owner == 0 {
 		return d.host.Delete(ctx, name)
 	}
 	return d.deleteGateways(ctx, n, o, br)
 }
 
-// ports returns the bridge's ports that are endpoints of n, and how many others
-// it has. A VLAN link of the bridge itself does not count.
-func (d *driver) ports(ctx context.Context, n bowline.NetworkConfig, br link.Info) (mine []link.Info, others int, err error) {
+// deleteRules removes what the firewalls know of the network whose traffic
+// passes the links.
+func (d *driver) deleteRules(ctx context.Context, n bowline.NetworkConfig, o options, links ...string) error {
+	if o.firewall != "nft" {
+		return nil
+	}
+	var errs []error
+	slices.Sort(links)
+	for _, l := range slices.Compact(links) {
+		r := ruleNetwork(n, o)
+		r.Bridge = l
+		errs = append(errs, d.rules.DeleteNetwork(ctx, r), d.rules.GiveBackRoom(ctx, l))
+	}
+	return errors.Join(errs...)
+}
+
+// ports are those of a bridge, but for the bridge's own links in VLANs.
+type ports struct {
+	mine            []link.Info // endpoints of the network in question
+	networks, owner int         // endpoints of other networks, and ports of somebody else
+}
+
+func (d *driver) ports(ctx context.Context, n bowline.NetworkConfig, br link.Info) (p ports, err error) {
 	all, err := d.host.Links(ctx)
 	for _, l := range all {
 		switch {
-		case l.Master != br.Index:
+		case l.Master != br.Index || l.Alias == link.VLANAlias:
 		case strings.HasPrefix(l.Alias, endpointPrefix(n)):
-			mine = append(mine, l)
-		case l.Alias != link.VLANAlias:
-			others++
+			p.mine = append(p.mine, l)
+		case strings.HasPrefix(l.Alias, endpointMark):
+			p.networks++
+		default:
+			p.owner++
 		}
 	}
-	return mine, others, err
+	return p, err
 }
 
-// deleteGateways takes our addresses from a bridge that stays.
+// deleteGateways takes our addresses from a bridge that stays, or from its link
+// in the network's VLAN, and removes such a link.
 func (d *driver) deleteGateways(ctx context.Context, n bowline.NetworkConfig, o options, br link.Info) error {
 	if !o.isGateway {
 		return nil
 	}
-	ours, err := d.host.OurAddrs(ctx, br.Index)
+	dev, err := d.host.Get(ctx, gatewayLinkName(br.Name, o))
+	if errors.Is(err, bowline.ErrUnknown) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	have, err := d.host.OurAddrs(ctx, dev.Index)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, p := range n.Pools {
-		for _, a := range ours {
+		for _, a := range have {
 			if a == netip.PrefixFrom(poolGateway(p), p.Prefix.Bits()) {
-				errs = append(errs, d.host.DeleteAddr(ctx, br.Index, a))
+				errs = append(errs, d.host.DeleteAddr(ctx, dev.Index, a))
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, d.deleteVLANLink(ctx, n, o, br))...)
 }
 
 // Prune implements [bowline.Collector].

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/link"
@@ -49,6 +51,9 @@ func bridgeName(n bowline.NetworkConfig, o options) string {
 // alias marks a bridge as made by us, so that we may delete it.
 const alias = "bowline network "
 
+// endpointMark starts the alias of every endpoint's outer end.
+const endpointMark = "bowline endpoint "
+
 func outerName(n bowline.NetworkConfig, endpoint string) string {
 	return bowline.LinkName("bwo", n.ID, endpoint)
 }
@@ -67,7 +72,7 @@ func endpointAlias(n bowline.NetworkConfig, endpoint string) string {
 }
 
 func endpointPrefix(n bowline.NetworkConfig) string {
-	return fmt.Sprintf("bowline endpoint %.100s/", n.ID)
+	return fmt.Sprintf(endpointMark+"%.100s/", n.ID)
 }
 
 // ValidateNetwork implements [bowline.Validator].
@@ -110,22 +115,14 @@ func (d *driver) CreateNetwork(ctx context.Context, n bowline.NetworkConfig) err
 	if made {
 		u.Push("delete bridge "+br.Name, func(ctx context.Context) error { return d.host.Delete(ctx, br.Name) })
 	}
+	madeVLAN := false
 	if o.isGateway {
-		if err := d.ensureGateways(ctx, &u, n, o, br); err != nil {
-			return err
-		}
-	}
-	if made && o.firewall == "nft" {
-		rules := ruleNetwork(n, o)
-		u.Push("delete firewall elements of network "+n.ID, func(ctx context.Context) error {
-			return errors.Join(d.rules.DeleteNetwork(ctx, rules), d.rules.GiveBackRoom(ctx, br.Name))
-		})
-		if err := d.rules.EnsureNetwork(ctx, rules); err != nil {
+		if madeVLAN, err = d.ensureGateways(ctx, &u, n, o, br); err != nil {
 			return err
 		}
 	}
 	if o.firewall == "nft" {
-		if err := d.rules.MakeRoom(ctx, br.Name, made); err != nil {
+		if err := d.ensureRules(ctx, &u, n, o, made, madeVLAN); err != nil {
 			return err
 		}
 	}
@@ -159,6 +156,12 @@ func (d *driver) ensureBridge(ctx context.Context, n bowline.NetworkConfig, o op
 	return br, false, d.adopt(ctx, n, o, br)
 }
 
+// ours reports whether we made the bridge. The alias says so, which the kernel
+// takes after birth only; if a kill came before it, the MAC does.
+func ours(br link.Info) bool {
+	return strings.HasPrefix(br.Alias, alias) || bytes.Equal(br.MAC, bowline.MAC("bridge", br.Name))
+}
+
 // adopt brings a bridge that was there to what the network asks for. Its MTU
 // only ever grows, for its other ports rely on it.
 func (d *driver) adopt(ctx context.Context, n bowline.NetworkConfig, o options, br link.Info) error {
@@ -166,7 +169,10 @@ func (d *driver) adopt(ctx context.Context, n bowline.NetworkConfig, o options, 
 	if o.mtu > br.MTU {
 		c.MTU = o.mtu
 	}
-	if c.Up || c.Promisc || c.MTU != 0 {
+	if br.Alias == "" && ours(br) {
+		c.Alias = alias + n.ID
+	}
+	if c.Up || c.Promisc || c.MTU != 0 || c.Alias != "" {
 		if err := d.host.Set(ctx, br.Name, c); err != nil {
 			return err
 		}

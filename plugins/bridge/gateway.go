@@ -10,31 +10,30 @@ import (
 	"github.com/bowline-net/bowline/internal/undo"
 )
 
-// ensureGateways gives the bridge the gateways of the network's pools and lets
-// the host forward.
-func (d *driver) ensureGateways(ctx context.Context, u *undo.Stack, n bowline.NetworkConfig, o options, br link.Info) error {
-	dev, err := d.gatewayLink(ctx, o, br)
-	if err != nil {
-		return err
+// ensureGateways gives the bridge, or its link in the network's VLAN, the
+// gateways of the network's pools and lets the host forward. It reports whether
+// it made such a link.
+func (d *driver) ensureGateways(ctx context.Context, u *undo.Stack, n bowline.NetworkConfig, o options, br link.Info) (made bool, err error) {
+	dev := br
+	if o.vlan != 0 {
+		dev, made, err = d.host.EnsureVLANLink(ctx, br, o.vlan)
+		if err != nil {
+			return false, err
+		}
+		if made {
+			u.Push("delete link "+dev.Name, func(ctx context.Context) error { return d.host.Delete(ctx, dev.Name) })
+		}
 	}
 	for _, p := range n.Pools {
 		want := netip.PrefixFrom(poolGateway(p), p.Prefix.Bits())
 		if err := d.ensureGateway(ctx, u, n, o, dev, want); err != nil {
-			return err
+			return false, err
 		}
 		if err := d.host.Forward(ctx, p.Prefix.Addr().Is6()); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
-}
-
-// gatewayLink is the bridge itself, or its link in the network's VLAN.
-func (d *driver) gatewayLink(ctx context.Context, o options, br link.Info) (link.Info, error) {
-	if o.vlan == 0 {
-		return br, nil
-	}
-	return d.host.EnsureVLANLink(ctx, br, o.vlan)
+	return made, nil
 }
 
 // ensureGateway adds one address. Another address of the same subnet is in the

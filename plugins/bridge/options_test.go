@@ -1,15 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/bowline-net/bowline"
-	"github.com/bowline-net/bowline/internal/drivertest"
 	"github.com/bowline-net/bowline/internal/link"
 	"github.com/bowline-net/bowline/internal/netns/netnstest"
 )
@@ -142,40 +139,5 @@ func TestForeignBridgeIsGivenBack(t *testing.T) {
 	}
 	if after, err := d.host.Get(t.Context(), "br0"); err != nil || after.Index != br.Index || len(bridgeAddrs(t, d)) != 0 {
 		t.Errorf("afterwards the bridge is %+v with %v, %v; want it as it was", after, bridgeAddrs(t, d), err)
-	}
-}
-
-// TestVLAN runs where the kernel filters VLANs. Where it does not, asking for
-// it must say so and leave nothing.
-func TestVLAN(t *testing.T) {
-	t.Parallel()
-	ns := netnstest.New(t)
-	d, err := newDriver(ns)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := bowline.NetworkConfig{ID: "a", Options: map[string]string{"vlan": "10", "vlanTrunk": "20-30"}}
-	err = d.CreateNetwork(t.Context(), n)
-	if err != nil {
-		if !errors.Is(err, bowline.ErrNoKernel) {
-			t.Fatalf("CreateNetwork: %v, want ErrNoKernel", err)
-		}
-		if names, err := d.host.Names(t.Context()); err != nil || len(names) != 0 {
-			t.Errorf("left behind %v, %v", names, err)
-		}
-		return
-	}
-	sandbox := netnstest.New(t)
-	if _, err := d.CreateEndpoint(t.Context(), n, bowline.EndpointSpec{ID: "c1", IfName: "eth0", Sandbox: sandbox}); err != nil {
-		t.Fatal(err)
-	}
-	out := drivertest.Command(t, ns, "bridge", "-compressvlans", "vlan", "show", "dev", outerName(n, "c1"))
-	for _, want := range []string{"10 PVID Egress Untagged", "20-30"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("port lacks %q: %s", want, out)
-		}
-	}
-	if strings.Contains(out, " 1 ") {
-		t.Errorf("port has VLAN 1: %s", out)
 	}
 }

@@ -1,15 +1,39 @@
 package main
 
 import (
+	"context"
 	"net"
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/nft"
+	"github.com/bowline-net/bowline/internal/undo"
 )
 
-// ruleNetwork is what the firewall knows of the network.
+// ensureRules tells the firewalls of a network whose bridge, or whose bridge's
+// link in its VLAN, is new, and makes sure of the room in those of others.
+func (d *driver) ensureRules(ctx context.Context, u *undo.Stack, n bowline.NetworkConfig, o options, made, madeVLAN bool) error {
+	rules, bridge := ruleNetwork(n, o), bridgeName(n, o)
+	if made || madeVLAN {
+		u.Push("delete firewall elements of network "+n.ID, func(ctx context.Context) error { return d.deleteRules(ctx, n, o, rules.Bridge) })
+		if err := d.rules.EnsureNetwork(ctx, rules); err != nil {
+			return err
+		}
+	}
+	if made {
+		u.Push("give back room of bridge "+bridge, func(ctx context.Context) error { return d.rules.GiveBackRoom(ctx, bridge) })
+	}
+	// What one port sends to another passes the firewalls too where bridged
+	// packets do, whatever their VLAN.
+	if err := d.rules.MakeRoom(ctx, bridge, made); err != nil || rules.Bridge == bridge || !o.isGateway {
+		return err
+	}
+	return d.rules.MakeRoom(ctx, rules.Bridge, madeVLAN)
+}
+
+// ruleNetwork is what the firewall knows of the network. What leaves a VLAN
+// passes the bridge's link there, not the bridge.
 func ruleNetwork(n bowline.NetworkConfig, o options) nft.Network {
-	r := nft.Network{ID: n.ID, Bridge: bridgeName(n, o), Internal: o.internal, ICC: o.icc && !o.portIsolation}
+	r := nft.Network{ID: n.ID, Bridge: gatewayLinkName(bridgeName(n, o), o), Internal: o.internal, ICC: o.icc && !o.portIsolation}
 	for _, p := range n.Pools {
 		if p.Prefix.Addr().Is4() {
 			r.V4 = true
