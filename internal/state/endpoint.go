@@ -32,7 +32,7 @@ type Endpoint struct {
 	Options map[string]string `json:"options,omitempty"`
 	// EndpointOptions are those of the endpoint.
 	EndpointOptions map[string]string `json:"endpointOptions,omitempty"`
-	// IPAM is the delegated plugin's type; empty: addresses are in our own store.
+	// IPAM is the type of the IPAM plugin, ours too; empty: none, or Docker's.
 	IPAM    string    `json:"ipam,omitempty"`
 	Created time.Time `json:"created"`
 	// Ready is set when the attachment was completed. It is in the record's
@@ -87,8 +87,17 @@ func (e Endpoints) Get(ctx context.Context, driver, network, id string) (Endpoin
 	name := endpointName(driver, network, id)
 	err := e.store.Get(ctx, name, &r)
 	if errors.Is(err, fs.ErrNotExist) {
-		r.Ready = false
-		err = e.store.Get(ctx, name+pending, &r)
+		return e.getPending(ctx, name)
+	}
+	return r, err
+}
+
+// getPending reads a record that is not Ready, or may have become so meanwhile.
+func (e Endpoints) getPending(ctx context.Context, name string) (r Endpoint, err error) {
+	err = e.store.Get(ctx, name+pending, &r)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.Ready = true
+		err = e.store.Get(ctx, name, &r)
 	}
 	return r, err
 }
@@ -133,9 +142,18 @@ func (e Endpoints) in(ctx context.Context, dir string) ([]Endpoint, error) {
 	}
 	var rs []Endpoint
 	var errs []error
-	for _, name := range names {
-		r := Endpoint{Ready: !strings.HasSuffix(name, pending)}
-		switch err := e.store.Get(ctx, name, &r); {
+	for i, name := range names {
+		r := Endpoint{Ready: true}
+		var err error
+		if finished, is := strings.CutSuffix(name, pending); is {
+			if i > 0 && names[i-1] == finished {
+				continue // it was finished while the names were read
+			}
+			r, err = e.getPending(ctx, finished)
+		} else {
+			err = e.store.Get(ctx, name, &r)
+		}
+		switch {
 		case err == nil:
 			rs = append(rs, r)
 		case !errors.Is(err, fs.ErrNotExist): // ended meanwhile
