@@ -75,7 +75,8 @@ func broadcast(p netip.Prefix) []byte {
 	return b
 }
 
-// Addrs returns the addresses of the link, IPv6 link-local ones left out.
+// Addrs returns the addresses of the link. IPv6 link-local ones are left out,
+// which the kernel makes by itself, unless we added them.
 func (h *Handle) Addrs(ctx context.Context, index int) ([]netip.Prefix, error) {
 	return h.addrs(ctx, index, false)
 }
@@ -96,7 +97,8 @@ func (h *Handle) addrs(ctx context.Context, index int, oursOnly bool) ([]netip.P
 	err := h.conn.get(m, true, func(body []byte) {
 		// Kernels without strict checking answer with all links.
 		p, i, ours := parseAddr(body)
-		if p.IsValid() && i == index && !p.Addr().IsLinkLocalUnicast() && (ours || !oursOnly) {
+		byKernel := p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() && !ours
+		if p.IsValid() && i == index && !byKernel && (ours || !oursOnly) {
 			all = append(all, p)
 		}
 	})

@@ -21,8 +21,8 @@ type Bridge struct {
 	Promisc       bool
 }
 
-// EnsureBridge makes the bridge, up and without an address, unless a bridge of
-// that name is there already; then that one is returned as it is. It reports
+// EnsureBridge makes the bridge, up, without an address and deaf to router
+// advertisements, unless a bridge of that name is there already; then that one is returned as it is. It reports
 // whether it made it.
 //
 // The MAC is set from birth: a bridge without one takes the lowest of its
@@ -50,7 +50,9 @@ func (h *Handle) EnsureBridge(ctx context.Context, b Bridge) (info Info, made bo
 	err = h.conn.do(m)
 	if made = err == nil; made {
 		set := Change{Alias: b.Alias, MTU: b.MTU, Promisc: b.Promisc, Up: true}
-		err = h.conn.do(set.messages(b.Name)...)
+		if err = h.ignoreAdvertisements(b.Name); err == nil {
+			err = h.conn.do(set.messages(b.Name)...)
+		}
 		if err == nil && b.VLANFiltering {
 			err = h.filtersVLANs(b.Name)
 		}

@@ -298,3 +298,32 @@ func TestForwardKeepsAdvertisedRoutes(t *testing.T) {
 		t.Errorf("ip_forward is %q, %v", got, err)
 	}
 }
+
+// Containers may send what they like; the host takes no route from them.
+func TestBridgeIgnoresAdvertisements(t *testing.T) {
+	t.Parallel()
+	ns := netnstest.New(t)
+	h := openIn(t, ns)
+	bridgeWithVeth(t, h, netnstest.New(t), nil)
+	if got, err := h.Sysctl(t.Context(), "net/ipv6/conf/br0/accept_ra"); err != nil || got != "0" {
+		t.Errorf("accept_ra is %q, %v; want 0", got, err)
+	}
+}
+
+func TestLinkLocalAddresses(t *testing.T) {
+	t.Parallel()
+	ns := netnstest.New(t)
+	h := openIn(t, ns)
+	br := bridgeWithVeth(t, h, netnstest.New(t), nil)
+	want := []netip.Prefix{netip.MustParsePrefix("169.254.172.1/22"), netip.MustParsePrefix("fe80::1/64")}
+	for _, p := range want {
+		if _, err := h.EnsureAddr(t.Context(), br.Index, link.Addr{Prefix: p}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, list := range map[string]func(context.Context, int) ([]netip.Prefix, error){"Addrs": h.Addrs, "OurAddrs": h.OurAddrs} {
+		if got, err := list(t.Context(), br.Index); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s = %v, %v; want %v, and not what the kernel made", what, got, err, want)
+		}
+	}
+}

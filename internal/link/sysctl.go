@@ -3,6 +3,7 @@ package link
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -34,10 +35,14 @@ func (h *Handle) Sysctl(ctx context.Context, key string) (value string, err erro
 // slashes, such as "net/ipv4/ip_forward", unless it has that value. It reports
 // what it was before. A missing setting is [bowline.ErrNoKernel].
 func (h *Handle) SetSysctl(ctx context.Context, key, value string) (before string, err error) {
-	what := fmt.Sprintf("set sysctl %s=%s", key, value)
 	if err := ctx.Err(); err != nil {
-		return "", fmt.Errorf("%s: %w", what, err)
+		return "", fmt.Errorf("set sysctl %s=%s: %w", key, value, err)
 	}
+	return h.setSysctl(key, value)
+}
+
+func (h *Handle) setSysctl(key, value string) (before string, err error) {
+	what := fmt.Sprintf("set sysctl %s=%s", key, value)
 	err = h.inside(func() error {
 		path := "/proc/sys/" + key
 		data, err := os.ReadFile(path)
@@ -57,6 +62,16 @@ func (h *Handle) SetSysctl(ctx context.Context, key, value string) (before strin
 		return before, fmt.Errorf("%s: %w", what, err)
 	}
 	return before, nil
+}
+
+// ignoreAdvertisements keeps containers from giving the host routes: a link
+// that leads to them accepts no router advertisements (CVE-2020-10749).
+func (h *Handle) ignoreAdvertisements(name string) error {
+	_, err := h.setSysctl("net/ipv6/conf/"+name+"/accept_ra", "0")
+	if errors.Is(err, bowline.ErrNoKernel) { // no IPv6, or an MTU too small for it
+		return nil
+	}
+	return err
 }
 
 // SysctlPath turns the dotted form that people write into SetSysctl's form,
