@@ -92,7 +92,7 @@ func (l *session) mend(ctx context.Context, known map[Owner]record, keep func(Ow
 const unused = 24 * time.Hour
 
 // tidy removes what nobody will look at again: files of killed writers, hints
-// of former ranges, names that no hint remembers.
+// of former ranges, and if there are many, names that no hint remembers.
 func (l *session) tidy(known map[Owner]record) error {
 	errs := []error{l.st.Sweep("", time.Minute)}
 	inUse := map[string]bool{}
@@ -125,6 +125,9 @@ func (l *session) tidy(known map[Owner]record) error {
 		}
 	}
 	links, _ := os.ReadDir(filepath.Join(l.st.Dir, namesDir))
+	if len(links) <= ringLen { // few enough to keep those too that only kills left
+		return errors.Join(errs...)
+	}
 	for _, f := range links {
 		if key, err := strconv.ParseUint(f.Name(), 16, 64); err != nil || !names[key] {
 			errs = append(errs, l.removeLink(namesDir+"/"+f.Name()))
@@ -188,9 +191,10 @@ func (s *Store) Remove(ctx context.Context) error {
 	if err := os.RemoveAll(s.st.Dir); err != nil {
 		return s.wrap(err)
 	}
-	// The directories above go with the last network.
-	for dir := filepath.Dir(s.st.Dir); dir != state.Run().Dir && os.Remove(dir) == nil; {
-		dir = filepath.Dir(dir)
+	// The directories above, of the boot and of all, go with the last network.
+	boot := filepath.Dir(s.st.Dir)
+	if os.Remove(boot) == nil {
+		_ = os.Remove(filepath.Dir(boot))
 	}
 	return nil
 }

@@ -282,6 +282,9 @@ func FuzzHint(f *testing.F) {
 					if err := h.rebuild(taken); err != nil {
 						t.Fatal(err)
 					}
+					for _, e := range resting {
+						busy[e.index] = true
+					}
 				}
 			}
 		}
