@@ -15,8 +15,8 @@ import (
 // DeleteEndpoint implements [bowline.Driver].
 func (d *driver) DeleteEndpoint(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
 	o, err := parseOptions(n)
-	if err != nil {
-		return err
+	if err != nil { // options that became wrong since must not keep it there
+		o = options{macSpoofCheck: true}
 	}
 	var errs []error
 	if o.macSpoofCheck { // the only rule elements that are an endpoint's own

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/bowline-net/bowline"
@@ -71,8 +72,15 @@ func endpointAlias(n bowline.NetworkConfig, endpoint string) string {
 	return endpointPrefix(n) + fmt.Sprintf("%.100s", endpoint)
 }
 
-func endpointPrefix(n bowline.NetworkConfig) string {
-	return fmt.Sprintf(endpointMark+"%.100s/", n.ID)
+func endpointPrefix(n bowline.NetworkConfig) string { return endpointMark + shown(n.ID) + "/" }
+
+// shown is the ID as far as an alias has room for it, 255 bytes in all. A long
+// one ends in a hash, so that no two look the same.
+func shown(id string) string {
+	if len(id) <= 100 {
+		return id
+	}
+	return id[:80] + "~" + bowline.LinkName("", id)
 }
 
 // ValidateNetwork implements [bowline.Validator].
@@ -100,11 +108,17 @@ func (d *driver) PlanEndpoint(n bowline.NetworkConfig, e bowline.EndpointSpec) (
 	return outerName(n, e.ID), mac, err
 }
 
+// minMTU6 is the least MTU of a link with IPv6 (RFC 8200, 5).
+const minMTU6 = 1280
+
 // CreateNetwork implements [bowline.Driver].
 func (d *driver) CreateNetwork(ctx context.Context, n bowline.NetworkConfig) error {
 	o, err := parseOptions(n)
 	if err != nil {
 		return err
+	}
+	if o.mtu != 0 && o.mtu < minMTU6 && slices.ContainsFunc(n.Pools, func(p bowline.Pool) bool { return p.Prefix.Addr().Is6() }) {
+		return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("network %q: option mtu=\"%d\": want at least %d bytes, for the network has IPv6 addresses", n.ID, o.mtu, minMTU6))
 	}
 	var u undo.Stack
 	defer u.Rollback(ctx)
@@ -136,16 +150,18 @@ func (d *driver) ensureBridge(ctx context.Context, n bowline.NetworkConfig, o op
 	name := bridgeName(n, o)
 	br, err := d.host.Get(ctx, name)
 	if errors.Is(err, bowline.ErrUnknown) {
-		mtu := o.mtu
-		if mtu == 0 {
-			if mtu, err = d.defaultMTU(ctx); err != nil {
-				return link.Info{}, false, err
-			}
+		mtu, err := d.bridgeMTU(ctx, o)
+		if err != nil {
+			return link.Info{}, false, err
 		}
-		return d.host.EnsureBridge(ctx, link.Bridge{
-			Name: name, Alias: alias + n.ID, MAC: bowline.MAC("bridge", name), MTU: mtu,
+		br, made, err := d.host.EnsureBridge(ctx, link.Bridge{
+			Name: name, Alias: alias + shown(n.ID), MAC: bowline.MAC("bridge", name), MTU: mtu,
 			VLANFiltering: o.vlans(), Promisc: o.promisc,
 		})
+		if err == nil && !made { // another process was faster, and may be at it still
+			err = d.adopt(ctx, n, o, br)
+		}
+		return br, made, err
 	}
 	if err != nil {
 		return link.Info{}, false, err
@@ -169,8 +185,15 @@ func (d *driver) adopt(ctx context.Context, n bowline.NetworkConfig, o options, 
 	if o.mtu > br.MTU {
 		c.MTU = o.mtu
 	}
-	if br.Alias == "" && ours(br) {
-		c.Alias = alias + n.ID
+	if br.Alias == "" && ours(br) { // made, but not finished
+		mtu, err := d.bridgeMTU(ctx, o)
+		if err != nil {
+			return err
+		}
+		c.Alias, c.MTU = alias+shown(n.ID), mtu
+		if _, err := d.host.SetSysctl(ctx, "net/ipv6/conf/"+br.Name+"/accept_ra", "0"); err != nil && !errors.Is(err, bowline.ErrNoKernel) {
+			return err
+		}
 	}
 	if c.Up || c.Promisc || c.MTU != 0 || c.Alias != "" {
 		if err := d.host.Set(ctx, br.Name, c); err != nil {
@@ -183,7 +206,11 @@ func (d *driver) adopt(ctx context.Context, n bowline.NetworkConfig, o options, 
 	return nil
 }
 
-func (d *driver) defaultMTU(ctx context.Context) (int, error) {
+// bridgeMTU is that of a new bridge.
+func (d *driver) bridgeMTU(ctx context.Context, o options) (int, error) {
+	if o.mtu != 0 {
+		return o.mtu, nil
+	}
 	l, err := d.host.DefaultLink(ctx)
 	if errors.Is(err, bowline.ErrUnknown) {
 		return 1500, nil
@@ -222,6 +249,11 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 	if made {
 		u.Push("delete veth "+v.Name, func(ctx context.Context) error { return d.host.Delete(ctx, v.Name) })
 	}
+	if v.MTU < br.MTU { // the kernel shrinks a bridge whose MTU nobody ever set to that of its least port
+		if err := d.host.Set(ctx, br.Name, link.Change{MTU: br.MTU}); err != nil {
+			return bowline.Attachment{}, err
+		}
+	}
 	if o.vlans() {
 		if err := d.host.SetPortVLANs(ctx, v.Name, portVLANs(o)); err != nil {
 			return bowline.Attachment{}, err
@@ -232,7 +264,7 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 		if o.macSpoofCheck {
 			u.Push("delete firewall elements of "+e.ID, func(ctx context.Context) error { return d.rules.DeleteEndpoint(ctx, rn, re) })
 		}
-		if err := d.rules.EnsureEndpoint(ctx, rn, re); err != nil {
+		if err := d.endpointRules(ctx, n, br, rn, re); err != nil {
 			return bowline.Attachment{}, err
 		}
 	}
@@ -274,6 +306,11 @@ func attachment(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, br l
 	a := bowline.Attachment{
 		Link: v.Peer, MAC: v.PeerMAC, MTU: v.MTU, Addrs: e.Addrs, Down: o.disableContainerInterface, DAD: o.dad,
 		Host: []bowline.Link{{Name: br.Name, MAC: br.MAC, MTU: br.MTU}, {Name: v.Name, MAC: v.MAC, MTU: v.MTU}},
+	}
+	if o.isGateway {
+		for _, p := range n.Pools {
+			a.Pools = append(a.Pools, bowline.Pool{Prefix: p.Prefix, Gateway: poolGateway(p)})
+		}
 	}
 	if o.isDefaultGateway && !o.internal {
 		for _, v6 := range []bool{false, true} {

@@ -118,12 +118,13 @@ func parseTrunk(s string) ([]vlanRange, error) {
 			return nil, err
 		}
 		for _, v := range list {
-			switch {
-			case v.ID != nil && v.MinID == nil && v.MaxID == nil:
+			if v.ID != nil {
 				rs = append(rs, vlanRange{*v.ID, *v.ID})
-			case v.ID == nil && v.MinID != nil && v.MaxID != nil:
+			}
+			switch {
+			case v.MinID != nil && v.MaxID != nil:
 				rs = append(rs, vlanRange{*v.MinID, *v.MaxID})
-			default:
+			case v.MinID != nil || v.MaxID != nil || v.ID == nil:
 				return nil, errors.New("want id, or minID and maxID")
 			}
 		}

@@ -26,7 +26,7 @@ func TestParseTrunk(t *testing.T) {
 		{"30-20", nil, false},
 		{"ten", nil, false},
 		{`[{"minID":20}]`, nil, false},
-		{`[{"id":10,"minID":20,"maxID":30}]`, nil, false},
+		{`[{"id":10,"minID":20,"maxID":30}]`, []vlanRange{{10, 10}, {20, 30}}, true},
 		{`[{"id":"ten"}]`, nil, false},
 	}
 	for _, tt := range tests {

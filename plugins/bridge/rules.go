@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/link"
 	"github.com/bowline-net/bowline/internal/nft"
 	"github.com/bowline-net/bowline/internal/undo"
 )
@@ -15,7 +18,13 @@ func (d *driver) ensureRules(ctx context.Context, u *undo.Stack, n bowline.Netwo
 	rules, bridge := ruleNetwork(n, o), bridgeName(n, o)
 	if made || madeVLAN {
 		u.Push("delete firewall elements of network "+n.ID, func(ctx context.Context) error { return d.deleteRules(ctx, n, o, rules.Bridge) })
-		if err := d.rules.EnsureNetwork(ctx, rules); err != nil {
+		err := d.rules.EnsureNetwork(ctx, rules)
+		if errors.Is(err, bowline.ErrConflict) { // left of a link of that name that is gone
+			if err = d.rules.DeleteNetwork(ctx, rules); err == nil {
+				err = d.rules.EnsureNetwork(ctx, rules)
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -30,10 +39,33 @@ func (d *driver) ensureRules(ctx context.Context, u *undo.Stack, n bowline.Netwo
 	return d.rules.MakeRoom(ctx, rules.Bridge, madeVLAN)
 }
 
+// endpointRules tells the firewall of an endpoint that is on the bridge. What an
+// earlier configuration of the network left gives way if it is the only one.
+func (d *driver) endpointRules(ctx context.Context, n bowline.NetworkConfig, br link.Info, rn nft.Network, re nft.Endpoint) error {
+	err := d.rules.EnsureEndpoint(ctx, rn, re)
+	if !errors.Is(err, bowline.ErrConflict) {
+		return err
+	}
+	p, perr := d.ports(ctx, n, br)
+	if perr != nil {
+		return perr
+	}
+	if p.networks > 0 || len(p.mine) > 1 {
+		return fmt.Errorf("network %q: endpoints are attached to bridge %s with other options than now; want them detached, or the options as they were: %w", n.ID, br.Name, err)
+	}
+	if err := d.rules.DeleteNetwork(ctx, rn); err != nil {
+		return err
+	}
+	return d.rules.EnsureEndpoint(ctx, rn, re)
+}
+
 // ruleNetwork is what the firewall knows of the network. What leaves a VLAN
 // passes the bridge's link there, not the bridge.
 func ruleNetwork(n bowline.NetworkConfig, o options) nft.Network {
 	r := nft.Network{ID: n.ID, Bridge: gatewayLinkName(bridgeName(n, o), o), Internal: o.internal, ICC: o.icc && !o.portIsolation}
+	// There is no way out by a family that the network has no pool of either:
+	// every bridge has a link-local address that containers could route through.
+	r.V4, r.V6 = o.internal, o.internal
 	for _, p := range n.Pools {
 		if p.Prefix.Addr().Is4() {
 			r.V4 = true
