@@ -19,7 +19,8 @@ import (
 	"github.com/bowline-net/bowline/internal/undo"
 )
 
-// add attaches the container. After an error everything is as it was.
+// add attaches the container. After an error nothing of the attachment is left;
+// what its network shares may be.
 func (o op) add(ctx context.Context) (*types100.Result, error) {
 	sandbox, err := o.openSandbox()
 	if err != nil {
@@ -48,22 +49,8 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 	u.Push("delete record", func(ctx context.Context) error {
 		return o.endpoints.Delete(ctx, record.Driver, record.Network, record.ID)
 	})
-	if d, ok := ipam.(delegated); ok {
-		if d.path == "" {
-			return nil, d.missing()
-		}
-		// Some plugins, dhcp for one, work through the link: as with the
-		// reference it is there before they are asked.
-		if _, err := o.attach(ctx, &u, record, n, e); err != nil {
-			return nil, err
-		}
-	}
-	lease, err := ipam.allocate(ctx, record.Sandbox)
+	lease, err := o.allocate(ctx, &u, ipam, record, e)
 	if err != nil {
-		return nil, err
-	}
-	u.Push("release addresses", ipam.release)
-	if err := lease.check(o.Config); err != nil {
 		return nil, err
 	}
 	n, e.Addrs = o.network(lease.pools()), lease.addrs()
@@ -80,6 +67,25 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 	}
 	u.Commit()
 	return o.result(a, lease), nil
+}
+
+// allocate takes addresses. Some plugins, dhcp for one, work through the link:
+// as with the reference it is there before they are asked.
+func (o op) allocate(ctx context.Context, u *undo.Stack, ipam ipamCaller, r state.Endpoint, e bowline.EndpointSpec) (lease, error) {
+	if d, ok := ipam.(delegated); ok {
+		if d.path == "" {
+			return lease{}, d.missing()
+		}
+		if _, err := o.attach(ctx, u, r, o.network(nil), e); err != nil {
+			return lease{}, err
+		}
+	}
+	l, err := ipam.allocate(ctx, r.Sandbox)
+	if err != nil {
+		return lease{}, err
+	}
+	u.Push("release addresses", ipam.release)
+	return l, l.check(o.Config)
 }
 
 // attach makes the endpoint, or makes sure of it once its addresses are known.
