@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -262,7 +263,6 @@ func TestPreviousBoot(t *testing.T) {
 func TestRemove(t *testing.T) {
 	t.Parallel()
 	s, c := newStore(t), dual()
-	root := filepath.Dir(filepath.Dir(s.st.Dir))
 	for i := range 3 {
 		mustAllocate(t, s, c, Request{Owner: owner("a"), Name: "n"})
 		if err := s.Remove(t.Context()); !errors.Is(err, bowline.ErrConflict) {
@@ -279,5 +279,82 @@ func TestRemove(t *testing.T) {
 			t.Errorf("removing nothing: %v", err)
 		}
 	}
-	_ = root
+}
+
+// TestRemoveWhileOthersAllocate: who waits for the lock of a directory that is
+// removed meanwhile must not go on in it.
+func TestRemoveWhileOthersAllocate(t *testing.T) {
+	t.Parallel()
+	s, c := newStore(t), dual()
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := range 100 {
+				o := owner(fmt.Sprintf("%d-%d", w, i))
+				if _, err := s.Allocate(t.Context(), c, Request{Owner: o}); err != nil {
+					t.Errorf("Allocate: %v", err)
+					return
+				}
+				if as, err := s.Lookup(t.Context(), o); err != nil || len(as) != 2 {
+					t.Errorf("Lookup = %s, %v", addrs(as), err)
+				}
+				if _, err := s.Release(t.Context(), o); err != nil {
+					t.Errorf("Release: %v", err)
+				}
+				if err := s.Remove(t.Context()); err != nil && !errors.Is(err, bowline.ErrConflict) {
+					t.Errorf("Remove: %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestHintsDecideNothing: whatever the hint says, no address is given out twice
+// and all are found.
+func TestHintsDecideNothing(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		spoil func(path string) error
+	}{
+		{"gone", os.Remove},
+		{"empty", func(path string) error { return os.Truncate(path, 0) }},
+		{"all free", func(path string) error { return os.Truncate(path, headerLen) }},
+		{"all taken", func(path string) error {
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = f.WriteAt([]byte{0xff, 0xff}, headerLen)
+			return err
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s, c := newStore(t), v4("10.1.0.0/28") // 13 hosts
+			seen := map[string]bool{}
+			for i := range 13 {
+				if i == 7 {
+					hints, err := filepath.Glob(filepath.Join(s.st.Dir, hintFiles+"*"))
+					if err != nil || len(hints) != 1 {
+						t.Fatalf("hints are %v, %v; want one", hints, err)
+					}
+					if err := tt.spoil(hints[0]); err != nil {
+						t.Fatal(err)
+					}
+				}
+				got := mustAllocate(t, s, c, Request{Owner: owner(fmt.Sprint(i))})
+				if seen[got] {
+					t.Fatalf("%s was given out twice", got)
+				}
+				seen[got] = true
+			}
+			if _, err := s.Allocate(t.Context(), c, Request{Owner: owner("x")}); !errors.Is(err, bowline.ErrExhausted) {
+				t.Errorf("Allocate when all are taken: %v, want exhausted", err)
+			}
+		})
+	}
 }

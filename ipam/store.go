@@ -105,13 +105,23 @@ func (s *Store) lock(ctx context.Context, make bool) (l *session, ok bool, err e
 	}
 	var create func() error
 	if make {
+		if s.network == "" {
+			return nil, false, s.wrap(wrong("name", "", "the name of the network"))
+		}
 		create = s.create
 	}
 	fd, ok, err := lockDir(s.st.Dir, create)
 	if err != nil || !ok {
 		return nil, false, s.wrap(err)
 	}
-	return &session{Store: s, dir: fd}, true, nil
+	l = &session{Store: s, dir: fd}
+	if make {
+		if err := l.furnish(); err != nil {
+			l.unlock()
+			return nil, false, s.wrap(err)
+		}
+	}
+	return l, true, nil
 }
 
 // lockDir waits for the exclusive lock of a directory. It is on the directory
@@ -166,18 +176,26 @@ func (s *Store) create() error {
 			}
 		}
 	}
+	return os.MkdirAll(s.st.Dir, 0o700)
+}
+
+// furnish makes what a store has in its directory, if that is new.
+func (l *session) furnish() error {
+	if name, err := l.readLink(networkLink); err != nil || name != "" {
+		return err
+	}
 	for _, dir := range []string{ownersDir, addrsDir} {
-		if err := os.MkdirAll(filepath.Join(s.st.Dir, dir), 0o700); err != nil {
-			return err
+		if err := unix.Mkdirat(l.dir, dir, 0o700); err != nil && err != unix.EEXIST {
+			return fmt.Errorf("make %s: %w", dir, err)
 		}
 	}
 	// A directory of records goes with its last one, and would have to be made
 	// again at every other ADD of a network with one container.
-	if err := os.WriteFile(filepath.Join(s.st.Dir, ownersDir, ".keep"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(l.st.Dir, ownersDir, ".keep"), nil, 0o600); err != nil {
 		return err
 	}
-	if err := os.Symlink(s.network, filepath.Join(s.st.Dir, networkLink)); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	if err := unix.Symlinkat(l.network, l.dir, networkLink); err != nil {
+		return fmt.Errorf("make link %s: %w", networkLink, err)
 	}
 	return nil
 }
