@@ -81,6 +81,13 @@ func describe(w io.Writer, o options) {
 	}
 }
 
+// load returns the load average of the last minute: what else the machine did.
+func load() string {
+	data, _ := os.ReadFile("/proc/loadavg")
+	first, _, _ := strings.Cut(string(data), " ")
+	return first
+}
+
 func cpu() string {
 	data, _ := os.ReadFile("/proc/cpuinfo")
 	for l := range strings.Lines(string(data)) {
