@@ -60,7 +60,13 @@ func (h *Handle) with(f func(*nftables.Conn) error) error {
 		}
 		h.conn = c
 	}
-	return f(h.conn)
+	err := f(h.conn)
+	if err != nil && !notExist(err) {
+		// Answers that nobody read would be taken for those of the next call.
+		_ = h.conn.CloseLasting()
+		h.conn = nil
+	}
+	return err
 }
 
 // A Network is what the tables know of a network.

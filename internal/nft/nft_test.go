@@ -169,10 +169,16 @@ func TestConflictingPolicy(t *testing.T) {
 	if err := h.EnsureNetwork(t.Context(), web); err != nil {
 		t.Fatal(err)
 	}
-	closed := web
+	closed, wider := web, web
 	closed.ICC = false
-	if err := h.EnsureNetwork(t.Context(), closed); !errors.Is(err, bowline.ErrConflict) {
-		t.Errorf("same bridge without icc: %v, want ErrConflict", err)
+	wider.Masq = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
+	for what, n := range map[string]nft.Network{"without icc": closed, "with a prefix that overlaps": wider} {
+		if err := h.EnsureNetwork(t.Context(), n); !errors.Is(err, bowline.ErrConflict) {
+			t.Errorf("same bridge %s: %v, want ErrConflict", what, err)
+		}
+		if err := h.EnsureNetwork(t.Context(), web); err != nil {
+			t.Errorf("after a conflict: %v", err)
+		}
 	}
 }
 
