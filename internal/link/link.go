@@ -145,7 +145,8 @@ func parseLink(body []byte) (Info, error) {
 	if kind == "device" {
 		kind = ""
 	}
-	return Info{a.Name, a.Index, kind, a.HardwareAddr, a.MTU, a.MasterIndex, a.Alias, a.Flags&net.FlagUp != 0}, nil
+	// The library's address is a part of body, which the next answer overwrites.
+	return Info{a.Name, a.Index, kind, slices.Clone(a.HardwareAddr), a.MTU, a.MasterIndex, a.Alias, a.Flags&net.FlagUp != 0}, nil
 }
 
 // A Change is what [Handle.Set] changes on a link; zero fields stay as they are.

@@ -327,3 +327,16 @@ func TestLinkLocalAddresses(t *testing.T) {
 		}
 	}
 }
+
+// What a handle returned stays what it is, whatever is asked next.
+func TestInfoIsNotOverwritten(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	br := bridgeWithVeth(t, h, netnstest.New(t), nil)
+	if _, err := h.Links(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := bowline.MAC("br0"); br.MAC.String() != want.String() {
+		t.Errorf("MAC of the bridge is %s, want %s", br.MAC, want)
+	}
+}
