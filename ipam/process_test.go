@@ -181,7 +181,7 @@ func TestProcesses(t *testing.T) {
 func TestKills(t *testing.T) {
 	t.Parallel()
 	run, claims := t.TempDir(), t.TempDir()
-	rounds := 40
+	rounds := 16
 	if testing.Short() {
 		rounds = 8
 	}
