@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
-	"strings"
 
-	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
+	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/netns"
 )
 
@@ -21,18 +19,15 @@ import (
 // for; its zone for what may pass is "trusted".
 
 // MakeRoom lets the bridge's traffic pass another owner's ruleset, if there is
-// one that drops it and has a door for this. It is a question or two to the
-// kernel if there is none. made says that the bridge is new: firewalld, whose
-// command takes a third of a second, is told of new bridges only.
-func (h *Handle) MakeRoom(ctx context.Context, bridge string, made bool) error {
+// one that drops it and has a door for this. It takes a few questions to the
+// kernel if there is none, or nothing is left to do.
+func (h *Handle) MakeRoom(ctx context.Context, bridge string) error {
 	what := "make room for " + bridge + " in another firewall"
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if made {
-		if err := h.tellFirewalld("--zone=trusted", "--change-interface="+bridge); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
-		}
+	if err := h.enterZone(bridge); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	for _, d := range doors() {
 		open, has, err := h.look(d, bridge)
@@ -54,7 +49,7 @@ func (h *Handle) GiveBackRoom(ctx context.Context, bridge string) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	var errs []error
-	if err := h.tellFirewalld("--zone=trusted", "--remove-interface="+bridge); err != nil {
+	if err := h.leaveZone(bridge); err != nil {
 		errs = append(errs, fmt.Errorf("%s: %w", what, err))
 	}
 	for _, d := range doors() {
@@ -67,23 +62,30 @@ func (h *Handle) GiveBackRoom(ctx context.Context, bridge string) error {
 	return errors.Join(errs...)
 }
 
-// tellFirewalld runs firewall-cmd if firewalld rules this namespace. An
-// interface that no zone has is no error: its owner may have reloaded.
-func (h *Handle) tellFirewalld(args ...string) error {
-	err := h.with(func(c *nftables.Conn) error {
-		_, err := c.ListTableOfFamily("firewalld", nftables.TableFamilyINet)
-		return err
-	})
-	if err != nil {
-		return nil // no such table: the library has no error of its own for it
+// CheckRoom returns nil if MakeRoom has nothing to do, or an error that wraps
+// [bowline.ErrDiffers] and says where the bridge lacks room.
+func (h *Handle) CheckRoom(ctx context.Context, bridge string) error {
+	what := "check room for " + bridge + " in another firewall"
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	return h.inside(func() error {
-		out, err := exec.Command("firewall-cmd", args...).CombinedOutput()
-		if err != nil && !strings.Contains(string(out), "UNKNOWN_INTERFACE") {
-			return fmt.Errorf("firewall-cmd %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	rules, has, err := h.zone(bridge)
+	if err != nil {
+		return failure(what, err)
+	}
+	if rules && !has {
+		return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("firewalld has no zone for %s, want %s", bridge, trusted))
+	}
+	for _, d := range doors() {
+		open, has, err := h.look(d, bridge)
+		if err != nil {
+			return failure(what, err)
 		}
-		return nil
-	})
+		if open && !has {
+			return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("chain %s of table %s filter lacks rules for %s", ourChain, familyName(d.family), bridge))
+		}
+	}
+	return nil
 }
 
 func (h *Handle) inside(f func() error) error {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/netns"
 	"github.com/bowline-net/bowline/internal/netns/netnstest"
 	"github.com/bowline-net/bowline/internal/nft"
@@ -33,7 +34,7 @@ func TestRoomInDockerUser(t *testing.T) {
 			}
 			both := func(args ...string) { v4(args...); v6(args...) }
 
-			if err := h.MakeRoom(t.Context(), "br0", true); err != nil {
+			if err := h.MakeRoom(t.Context(), "br0"); err != nil {
 				t.Fatal(err)
 			}
 			if rules := v4("-S") + v6("-S"); strings.Contains(rules, "-N") {
@@ -48,7 +49,7 @@ func TestRoomInDockerUser(t *testing.T) {
 			reaches(t, container, "10.1.0.2", "192.0.2.2", false)
 
 			for _, bridge := range []string{"br0", "br00", "br0"} {
-				if err := h.MakeRoom(t.Context(), bridge, true); err != nil {
+				if err := h.MakeRoom(t.Context(), bridge); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -79,7 +80,10 @@ func TestRoomInDockerUser(t *testing.T) {
 			// What somebody broke is mended by the next container.
 			v4("-D", "BOWLINE", "-i", "br00", "-o", "br00", "-j", "ACCEPT")
 			v4("-D", "DOCKER-USER", "-j", "BOWLINE")
-			if err := h.MakeRoom(t.Context(), "br00", false); err != nil {
+			if err := h.CheckRoom(t.Context(), "br00"); !errors.Is(err, bowline.ErrDiffers) {
+				t.Errorf("CheckRoom: %v, want ErrDiffers", err)
+			}
+			if err := errors.Join(h.MakeRoom(t.Context(), "br00"), h.CheckRoom(t.Context(), "br00")); err != nil {
 				t.Fatal(err)
 			}
 			same(t, "mended", v4("-S"), room)
@@ -122,7 +126,7 @@ func TestLegacyTablesWithoutCommand(t *testing.T) {
 	}
 	t.Setenv("PATH", dir)
 	h := nft.Open(ns)
-	if err := errors.Join(h.MakeRoom(t.Context(), "br0", true), h.GiveBackRoom(t.Context(), "br0")); err != nil {
+	if err := errors.Join(h.MakeRoom(t.Context(), "br0"), h.GiveBackRoom(t.Context(), "br0")); err != nil {
 		t.Error(err)
 	}
 }

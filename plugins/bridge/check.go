@@ -57,7 +57,14 @@ func (d *driver) CheckEndpoint(ctx context.Context, n bowline.NetworkConfig, e b
 	if err != nil {
 		return err
 	}
-	return d.rules.CheckEndpoint(ctx, ruleNetwork(n, o), ruleEndpoint(n, o, e, mac))
+	rules := ruleNetwork(n, o)
+	if err := d.rules.CheckEndpoint(ctx, rules, ruleEndpoint(n, o, e, mac)); err != nil {
+		return err
+	}
+	if err := d.rules.CheckRoom(ctx, name); err != nil || rules.Bridge == name || !o.isGateway {
+		return err
+	}
+	return d.rules.CheckRoom(ctx, rules.Bridge)
 }
 
 func (d *driver) checkGateways(ctx context.Context, n bowline.NetworkConfig, o options, bridge string, differs func(string, ...any) error) error {

@@ -33,10 +33,10 @@ func (d *driver) ensureRules(ctx context.Context, u *undo.Stack, n bowline.Netwo
 	}
 	// What one port sends to another passes the firewalls too where bridged
 	// packets do, whatever their VLAN.
-	if err := d.rules.MakeRoom(ctx, bridge, made); err != nil || rules.Bridge == bridge || !o.isGateway {
+	if err := d.rules.MakeRoom(ctx, bridge); err != nil || rules.Bridge == bridge || !o.isGateway {
 		return err
 	}
-	return d.rules.MakeRoom(ctx, rules.Bridge, madeVLAN)
+	return d.rules.MakeRoom(ctx, rules.Bridge)
 }
 
 // endpointRules tells the firewall of an endpoint that is on the bridge. What an
