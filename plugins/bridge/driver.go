@@ -254,6 +254,11 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 			return bowline.Attachment{}, err
 		}
 	}
+	if !ours(br) { // its MAC may be that of its first port
+		if br, err = d.host.Get(ctx, br.Name); err != nil {
+			return bowline.Attachment{}, err
+		}
+	}
 	if o.vlans() {
 		if err := d.host.SetPortVLANs(ctx, v.Name, portVLANs(o)); err != nil {
 			return bowline.Attachment{}, err

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/bowline-net/bowline"
@@ -68,7 +70,20 @@ func (d *driver) ensureGateway(ctx context.Context, u *undo.Stack, n bowline.Net
 	if made {
 		u.Push("delete address "+want.String(), func(ctx context.Context) error { return d.host.DeleteAddr(ctx, dev.Index, want) })
 	}
-	return err
+	if err != nil || !made || dev.Kind != "bridge" || ours(dev) {
+		return err
+	}
+	return d.pinMAC(ctx, dev)
+}
+
+// pinMAC keeps a bridge that has a gateway's address from changing its MAC with
+// its ports: containers remember it.
+func (d *driver) pinMAC(ctx context.Context, br link.Info) error {
+	mac := br.MAC
+	if bytes.Equal(mac, make(net.HardwareAddr, 6)) { // it has lost that of its last port
+		mac = bowline.MAC("foreign bridge", br.Name)
+	}
+	return d.host.Set(ctx, br.Name, link.Change{MAC: mac})
 }
 
 // inTheWay reports whether a, an address of the bridge, cannot stay beside want:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"strings"
@@ -166,15 +167,27 @@ func TestChangedPolicy(t *testing.T) {
 	attach(t, d, shut, "b/eth0")
 }
 
-func TestForeignBridgeKeepsItsMTU(t *testing.T) {
+// The kernel gives a bridge that nobody cares for the MAC and MTU of its ports.
+func TestForeignBridgeIsSteady(t *testing.T) {
 	t.Parallel()
 	ns, d := newHost(t)
 	drivertest.Command(t, ns, "ip", "link", "add", "br0", "type", "bridge")
-	if a := attach(t, d, network4("web", map[string]string{"mtu": "1400"}), "c/eth0"); a.MTU != 1400 {
-		t.Errorf("MTU of the endpoint is %d", a.MTU)
+	n := network4("web", map[string]string{"mtu": "1400"})
+	var mac string
+	for i := range 4 {
+		a := attach(t, d, n, fmt.Sprintf("c%d/eth0", i))
+		if br, err := d.host.Get(t.Context(), "br0"); err != nil || br.MTU != 1500 || a.MTU != 1400 || br.MAC.String() != a.Host[0].MAC.String() {
+			t.Errorf("bridge is %+v, %v, attachment %+v; want the MTU 1500 as it was, 1400 for the endpoint, and the MAC told", br, err, a)
+		}
+		if mac == "" {
+			mac = a.Host[0].MAC.String()
+		}
 	}
-	if br, err := d.host.Get(t.Context(), "br0"); err != nil || br.MTU != 1500 {
-		t.Errorf("MTU of the bridge is %d, %v; want 1500 as it was", br.MTU, err)
+	for i := range 4 {
+		must(t, d.DeleteEndpoint(t.Context(), n, bowline.EndpointSpec{ID: fmt.Sprintf("c%d/eth0", i)}))
+		if br, err := d.host.Get(t.Context(), "br0"); err != nil || br.MAC.String() != mac {
+			t.Errorf("MAC is %s, %v; want %s as containers know it", br.MAC, err, mac)
+		}
 	}
 }
 
