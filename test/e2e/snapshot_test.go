@@ -170,7 +170,9 @@ func (s snapshot) withoutNetworks() snapshot {
 		"rule":    s["rule"],
 		"mount":   s["mount"],
 		"process": s["process"],
-		"record":  slices.DeleteFunc(slices.Clone(s["record"]), func(l string) bool { return strings.Contains(l, "/hint-") || strings.HasSuffix(l, "/network") || strings.HasSuffix(l, "/.keep") }),
+		"record": slices.DeleteFunc(slices.Clone(s["record"]), func(l string) bool {
+			return strings.Contains(l, "/hint-") || strings.HasSuffix(l, "/network") || strings.HasSuffix(l, "/.keep")
+		}),
 	}
 }
 
