@@ -105,7 +105,8 @@ func TestCommandCheck(t *testing.T) {
 		{Command{Verb: "ADD", IfName: "eth0"}, "ADD needs CNI_CONTAINERID, CNI_NETNS in the environment"},
 		{Command{Verb: "PUT"}, `CNI_COMMAND="PUT": want one of ADD, DEL, CHECK, GC, STATUS, VERSION`},
 		{Command{Verb: "DEL", ContainerID: "../x", IfName: "eth0"}, `CNI_CONTAINERID="../x": want letters, digits, dots, underscores and hyphens, a letter or digit first`},
-		{Command{Verb: "DEL", ContainerID: "x", IfName: "a-name-too-long-for-linux"}, `CNI_IFNAME="a-name-too-long-for-linux": want a name of 1 to 15 bytes without slash, colon or space`},
+		{Command{Verb: "DEL", ContainerID: "x", IfName: "a-name-too-long-for-linux"}, `CNI_IFNAME="a-name-too-long-for-linux": want a name of 1 to 15 bytes without slash, colon, percent sign or space`},
+		{Command{Verb: "DEL", ContainerID: "x", IfName: "eth%d"}, `CNI_IFNAME="eth%d": want a name of 1 to 15 bytes without slash, colon, percent sign or space`},
 	}
 	for _, tt := range tests {
 		err := tt.c.check()

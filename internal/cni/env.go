@@ -84,7 +84,7 @@ func (c Command) check() error {
 		return &Error{Code: CodeEnvironment, Msg: fmt.Sprintf("CNI_CONTAINERID=%q: want letters, digits, dots, underscores and hyphens, a letter or digit first", c.ContainerID)}
 	}
 	if !validIfName(c.IfName) {
-		return &Error{Code: CodeEnvironment, Msg: fmt.Sprintf("CNI_IFNAME=%q: want a name of 1 to 15 bytes without slash, colon or space", c.IfName)}
+		return &Error{Code: CodeEnvironment, Msg: fmt.Sprintf("CNI_IFNAME=%q: want a name of 1 to 15 bytes without slash, colon, percent sign or space", c.IfName)}
 	}
 	return nil
 }
@@ -103,7 +103,7 @@ func validID(s string) bool {
 }
 
 func validIfName(s string) bool {
-	return s != "" && len(s) <= 15 && s != "." && s != ".." && !strings.ContainsAny(s, "/: \t\n\v\f\r")
+	return s != "" && len(s) <= 15 && s != "." && s != ".." && !strings.ContainsAny(s, "/%: \t\n\v\f\r")
 }
 
 // arg returns the value of a key of CNI_ARGS. Keys that nobody knows are no

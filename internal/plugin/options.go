@@ -124,10 +124,11 @@ func EnumVar(fs *flag.FlagSet, p *string, name string, words []string, usage str
 }
 
 // LinkVar adds a flag for the name of a link: 1 to 15 bytes, no slash, colon or
-// space, not . or .. (dev_valid_name in the kernel).
+// space, not . or .. (dev_valid_name in the kernel), and no percent sign, which
+// the kernel takes for a number to choose.
 func LinkVar(fs *flag.FlagSet, p *string, name, usage string) {
 	fs.Func(name, usage, func(s string) error {
-		if s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsAny(s, "/: \t\n\v\f\r") {
+		if s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsAny(s, "/%: \t\n\v\f\r") {
 			return errors.New("not a name")
 		}
 		*p = s

@@ -45,6 +45,7 @@ func TestOptionsThatCannotWork(t *testing.T) {
 	}{
 		{map[string]string{"hairpinMode": "true", "promiscMode": "true"}, `network "web": options hairpinMode="true" and promiscMode="true": want one of them at most`},
 		{map[string]string{"firewall": "none", "ipMasq": "true"}, `network "web": options firewall="none" and ipMasq="true": want firewall="nft", for masquerading takes a rule`},
+		{map[string]string{"bridge": "br%d"}, `network "web": option bridge="br%d": want NAME of the bridge, made if there is none (default: one of the network's own)`},
 		{map[string]string{"mtu": "67"}, `network "web": option mtu="67": want largest IP packet in bytes, 68 to 65535`},
 		{map[string]string{"vlan": "10", "vlanTrunk": "5-15"}, `network "web": options vlan="10" and vlanTrunk 5-15: want a VLAN that the trunk does not have`},
 		{map[string]string{"vlan": "4095"}, `network "web": option vlan="4095": want ID of the container's VLAN, 1 to 4094 (0: none)`},
