@@ -47,6 +47,11 @@ packages() {
 	fi
 	root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" >>"$log" 2>&1 ||
 		{ tail -5 "$log" >&2; die "apt-get install went wrong, see $log"; }
+	case " ${missing[*]} " in *" firewalld "*)
+		# Or it would rule this machine from its next start on.
+		root systemctl disable --quiet firewalld || say "firewalld stays enabled at boot; systemctl disable firewalld changes that"
+		;;
+	esac
 }
 
 # tool NAME MODULE@VERSION: a Go tool in .cache/bin, made again when VERSION changes.
@@ -83,6 +88,8 @@ test)
 	want gcc gcc # for the race detector
 	[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 	want dockerd docker.io
+	want dbus-daemon dbus-daemon
+	want firewalld firewalld
 	packages
 	# It holds staticcheck; about a minute of two cores, once.
 	tool golangci-lint "$golangci" || die "golangci-lint could not be built, see $cache/setup-golangci-lint.log"
