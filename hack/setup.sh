@@ -49,7 +49,7 @@ packages() {
 		{ tail -5 "$log" >&2; die "apt-get install went wrong, see $log"; }
 	case " ${missing[*]} " in *" firewalld "*)
 		# Or it would rule this machine from its next start on.
-		root systemctl disable --quiet firewalld || say "firewalld stays enabled at boot; systemctl disable firewalld changes that"
+		! command -v systemctl >/dev/null || root systemctl disable --quiet firewalld || say "firewalld stays enabled at boot; systemctl disable firewalld changes that"
 		;;
 	esac
 }

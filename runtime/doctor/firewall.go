@@ -66,7 +66,7 @@ func (d *doctor) owners(chains []chain) {
 		d.say(Note, "tables of others: "+strings.Join(tables, ", "), "")
 	}
 	if d.firewalld() {
-		d.say(Note, "firewalld is running; reloading it removes no rule of ours", "")
+		d.say(Note, "firewalld is running; bowline-bridge puts bridges into its zone trusted, which a reload of it undoes until the network's next container", "to make it last: firewall-cmd --permanent --zone=trusted --add-interface=BRIDGE")
 	}
 	if d.ufw() {
 		d.say(Note, "ufw is enabled", "")
