@@ -117,6 +117,12 @@ func TestStoreAgainstModel(t *testing.T) {
 	}
 }
 
+// FuzzStore is the same for as long as one likes.
+func FuzzStore(f *testing.F) {
+	f.Add(uint64(1), uint64(2))
+	f.Fuzz(func(t *testing.T, a, b uint64) { againstModel(t, rand.New(rand.NewPCG(a, b))) })
+}
+
 func againstModel(t *testing.T, rnd *rand.Rand) {
 	t.Helper()
 	s := newStore(t)

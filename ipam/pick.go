@@ -109,17 +109,18 @@ func (l *session) pickNext(ctx context.Context, p *pick) error {
 	if found, err = l.search(p); found || err != nil {
 		return err
 	}
-	gone, err := l.reclaim(ctx)
-	if err != nil && len(gone) == 0 {
-		return err
-	}
+	_, damage := l.reclaim(ctx) // a damaged record is no reason to stop
 	if found, err = l.search(p); found || err != nil {
 		return err
 	}
 	if found, err = l.pickResting(p); found || err != nil {
 		return err
 	}
-	return bowline.Wrong(bowline.ErrExhausted, fmt.Sprintf("no free address in %s: all %d are taken", p.space, p.space.size()))
+	err = bowline.Wrong(bowline.ErrExhausted, fmt.Sprintf("no free address in %s: all %d are taken", p.space, p.space.size()))
+	if damage != nil {
+		err = fmt.Errorf("%w; %w", err, damage)
+	}
+	return err
 }
 
 // search chooses the next address that the bitmap and the links have as free.

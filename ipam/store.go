@@ -134,8 +134,9 @@ func lockDir(dir string, create func() error) (fd int, ok bool, err error) {
 			if create == nil {
 				return 0, false, nil
 			}
-			// Removing the last network takes the directories above along.
-			if err := create(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			// Removing the last network takes the directories above along,
+			// perhaps while they are being made.
+			if err := create(); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 				return 0, false, err
 			}
 			continue
