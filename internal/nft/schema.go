@@ -19,7 +19,7 @@
 //	  map masq    { ifname . prefix : verdict }   out of a bridge, sent by: jump to the prefix's chain
 //	  chain forward     { iifname . oifname vmap @pair; iifname vmap @from; oifname vmap @to }
 //	  chain from-open   { oifname @bridges drop }
-//	  chain postrouting { iifname . saddr vmap @masq }
+//	  chain postrouting { iifname . oifname vmap @pair; iifname . saddr vmap @masq }
 //	  chain masq-PREFIX { daddr PREFIX return; daddr multicast return; masquerade }
 //	}
 //	table bridge bowline {
@@ -141,6 +141,7 @@ func (f family) chains() []chain {
 			Name: "postrouting", Table: f.table, Type: nftables.ChainTypeNAT, Policy: &accept,
 			Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
 		}, []rule{
+			{"iifname . oifname vmap @pair", []expr.Any{ifname(expr.MetaKeyIIFNAME, 1), ifname(expr.MetaKeyOIFNAME, 2), vmap("pair")}},
 			{"iifname . saddr vmap @masq", []expr.Any{ifname(expr.MetaKeyIIFNAME, 1), f.load(f.saddr, 2), vmap("masq")}},
 		}},
 	}

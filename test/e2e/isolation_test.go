@@ -28,6 +28,13 @@ func TestNAT(t *testing.T) {
 	if seen, err := s.ask(rb.addr("4") + ":80"); err != nil || seen != r.addr("4") {
 		t.Errorf("b saw %q, %v; want a's own address %s", seen, err, r.addr("4"))
 	}
+	// Nor on the way to another subnet of it, which leads through the host.
+	c := h.sandbox("c")
+	rc := c.add(network("web", "10.77.0.0/24"))
+	c.serve(rc.addr("4") + ":80")
+	if seen, err := s.ask(rc.addr("4") + ":80"); err != nil || seen != r.addr("4") {
+		t.Errorf("c of another subnet saw %q, %v; want a's own address %s", seen, err, r.addr("4"))
+	}
 }
 
 // TestNetworksAreIsolated: containers of one network reach each other, and
