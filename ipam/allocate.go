@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -114,13 +116,17 @@ func (l *session) clear(ctx context.Context, o Owner) error {
 	return bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("container %s, interface %s holds %s already; release it first", o.Container, o.IfName, strings.Join(texts, ", ")))
 }
 
-// dead says whether what had the addresses is known to be gone.
+// dead says whether what had the addresses is known to be gone. What cannot be
+// looked at is not.
 func dead(r record) bool {
 	if r.NetnsIno == 0 {
 		return false
 	}
-	id, ok := netns.Stat(r.Sandbox)
-	return !ok || id != netns.ID{Dev: r.NetnsDev, Ino: r.NetnsIno}
+	if id, ok := netns.Stat(r.Sandbox); ok {
+		return id != netns.ID{Dev: r.NetnsDev, Ino: r.NetnsIno}
+	}
+	_, err := os.Stat(r.Sandbox)
+	return err == nil || errors.Is(err, fs.ErrNotExist)
 }
 
 func newRecord(c Config, r Request, picks []pick) record {

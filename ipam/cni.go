@@ -154,20 +154,6 @@ func (n netConf) wanted(cniArgs string) ([]netip.Addr, error) {
 	return want, nil
 }
 
-// CNINetwork returns the name of the network, all that is needed to release.
-func CNINetwork(stdin []byte) (string, error) {
-	var n struct {
-		Name string `json:"name"`
-	}
-	if err := json.Unmarshal(stdin, &n); err != nil {
-		return "", bowline.Wrong(bowline.ErrInvalid, "network configuration: "+describe(err))
-	}
-	if n.Name == "" {
-		return "", wrong("name", "", "the name of the network")
-	}
-	return n.Name, nil
-}
-
 // podName is what Kubernetes calls the container, or "".
 func podName(cniArgs string) string {
 	pod, space := cniArg(cniArgs, "K8S_POD_NAME"), cniArg(cniArgs, "K8S_POD_NAMESPACE")

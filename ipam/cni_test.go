@@ -112,16 +112,6 @@ func TestParseCNIErrors(t *testing.T) {
 	}
 }
 
-func TestCNINetwork(t *testing.T) {
-	t.Parallel()
-	if got, err := CNINetwork([]byte(`{"name": "web", "ipam": 7}`)); got != "web" || err != nil {
-		t.Errorf("CNINetwork = %q, %v; want web, whatever ipam holds", got, err)
-	}
-	if _, err := CNINetwork([]byte(`{}`)); !errors.Is(err, bowline.ErrInvalid) {
-		t.Errorf("CNINetwork without a name: %v, want invalid", err)
-	}
-}
-
 func TestParseDNS(t *testing.T) {
 	t.Parallel()
 	got := parseDNS("# comment\n; too\nnameserver 10.0.0.53\nnameserver\t2001:db8::53\ndomain example.org\nsearch a.org b.org\nsearch c.org\noptions ndots:5\nnameserver\n")
