@@ -12,10 +12,10 @@ SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint fuzz install uninstall clean
+.PHONY: help setup build demo test test-vm bench lint fuzz install uninstall clean
 
 help: ## print this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: build ## wire containers for real, show who reaches whom, take all away, prove it
 	@hack/setup.sh demo
@@ -23,6 +23,9 @@ demo: build ## wire containers for real, show who reaches whom, take all away, p
 
 test: ## all checks and tests, on real kernels and engines (root or sudo)
 	@hack/test.sh
+
+test-vm: ## optional: the tests that meet the kernel, under Debian's own in qemu
+	@hack/vm.sh
 
 build: ## static binaries into bin/
 	@hack/setup.sh build

@@ -5,6 +5,7 @@
 #   hack/setup.sh demo         for `make demo`: iproute2 and nftables, to compare the host
 #   hack/setup.sh test         for `make test` and `make bench`: packages of the distribution, Go tools
 #                              into .cache/bin, the reference plugins into .cache/ref
+#   hack/setup.sh vm           for `make test-vm`: qemu, and commands that the tests use
 #
 # Debian 12 and Ubuntu 24.04, as root or with sudo. Runs in under a second and
 # touches no network when everything is there.
@@ -94,7 +95,17 @@ test)
 	# It holds staticcheck; about a minute of two cores, once.
 	tool golangci-lint "$golangci" || die "golangci-lint could not be built, see $cache/setup-golangci-lint.log"
 	;;
-*) die "level $level: want build, demo or test" ;;
+vm)
+	privileged
+	want ip iproute2
+	want nft nftables
+	want iptables iptables
+	want busybox busybox-static
+	want ping iputils-ping
+	want qemu-system-x86_64 qemu-system-x86
+	packages
+	;;
+*) die "level $level: want build, demo, test or vm" ;;
 esac
 
 # The reference plugins: tests delegate to them, benchmarks run them in turns
