@@ -12,7 +12,7 @@ SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-vm bench lint fuzz install uninstall clean
+.PHONY: help setup build demo test test-vm bench bench-docs lint fuzz install uninstall clean
 
 help: ## print this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,10 @@ bench: build ## side by side with the reference plugins; BENCH=-quick for a minu
 	@hack/setup.sh test
 	@go build -o .cache/bin/bench ./bench
 	@$(SUDO) .cache/bin/bench -ours bin -reference .cache/ref $(BENCH)
+
+bench-docs: ## as bench, and the figures go into docs/benchmarks.md
+	@set -o pipefail; $(MAKE) -s bench | tee .cache/bench.md
+	@sed -i -e '/bench: begin/r .cache/bench.md' -e '/bench: begin/,/bench: end/{/bench: /!d}' docs/benchmarks.md
 
 lint: ## gofmt, vet, golangci-lint, the layer check
 	@hack/setup.sh test

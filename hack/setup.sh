@@ -36,7 +36,7 @@ packages() {
 	say "installing packages: ${missing[*]}"
 	local log=$cache/setup-apt.log
 	if ! apt-cache show "${missing[@]}" >/dev/null 2>&1; then
-		root apt-get update >"$log" 2>&1 || { tail -5 "$log" >&2; die "apt-get update went wrong, see $log"; }
+		root apt-get update >>"$log" 2>&1 || { tail -5 "$log" >&2; die "apt-get update went wrong, see $log"; }
 	fi
 	# The tests start daemons of their own; installing must not start any
 	# on this machine. policy-rc.d is how Debian is told.
@@ -46,13 +46,20 @@ packages() {
 		printf '#!/bin/sh\nexit 101\n' | root tee $policy >/dev/null
 		root chmod 755 $policy
 	fi
-	root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" >>"$log" 2>&1 ||
-		{ tail -5 "$log" >&2; die "apt-get install went wrong, see $log"; }
-	case " ${missing[*]} " in *" firewalld "*)
-		# Or it would rule this machine from its next start on.
-		! command -v systemctl >/dev/null || root systemctl disable --quiet firewalld || say "firewalld stays enabled at boot; systemctl disable firewalld changes that"
-		;;
-	esac
+	install_packages || { root apt-get update >>"$log" 2>&1 && install_packages; } || { tail -5 "$log" >&2; die "apt-get install went wrong, see $log"; }
+	local unit
+	for unit in firewalld docker.service docker.socket; do
+		# Or they would rule this machine from its next start on.
+		case " ${missing[*]} " in *" ${unit%.*} "* | *" ${unit%.*}.io "*)
+			! command -v systemctl >/dev/null || root systemctl disable --quiet "$unit" ||
+				say "$unit stays enabled at boot; systemctl disable $unit changes that"
+			;;
+		esac
+	done
+}
+
+install_packages() {
+	root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" >>"$cache/setup-apt.log" 2>&1
 }
 
 # tool NAME MODULE@VERSION: a Go tool in .cache/bin, made again when VERSION changes.
