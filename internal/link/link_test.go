@@ -3,6 +3,7 @@ package link_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"os/exec"
 	"slices"
@@ -338,5 +339,14 @@ func TestInfoIsNotOverwritten(t *testing.T) {
 	}
 	if want := bowline.MAC("br0"); br.MAC.String() != want.String() {
 		t.Errorf("MAC of the bridge is %s, want %s", br.MAC, want)
+	}
+}
+
+func TestTags(t *testing.T) {
+	t.Parallel()
+	got := link.Tags([]link.VLAN{{Min: 20, Max: 21}, {Min: 1, Max: 1, Untagged: true, NotPVID: true}, {Min: 5, Max: 5, Untagged: true}, {Min: 10, Max: 10, Untagged: true}})
+	want := map[int]link.TagState{20: {}, 21: {}, 1: {Untagged: true}, 5: {Untagged: true}, 10: {Untagged: true, PVID: true}}
+	if !maps.Equal(got, want) {
+		t.Errorf("Tags = %v, want %v", got, want)
 	}
 }

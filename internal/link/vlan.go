@@ -22,6 +22,7 @@ const (
 	vlanUntagged   = 1 << 2
 	vlanRangeBegin = 1 << 3
 	vlanRangeEnd   = 1 << 4
+	filterVLAN     = 1 << 1 // RTEXT_FILTER_BRVLAN: list VLANs too
 )
 
 // VLANLinkName is the name of the bridge's own link in a VLAN, as the reference
@@ -186,4 +187,49 @@ func (h *Handle) VLANLinks(ctx context.Context, bridge Info) ([]Info, error) {
 		}
 	}
 	return slices.DeleteFunc(all, func(l Info) bool { return !ports[vlanPort(l.Name)] }), nil
+}
+
+// A TagState is how a port treats one VLAN.
+type TagState struct{ Untagged, PVID bool }
+
+// Tags returns the VLANs one by one, as the kernel keeps them: the PVID is the
+// last untagged one that asks to be.
+func Tags(vlans []VLAN) map[int]TagState {
+	tags := map[int]TagState{}
+	for _, v := range vlans {
+		for id := v.Min; id <= v.Max; id++ {
+			if v.Untagged && !v.NotPVID {
+				for other, t := range tags {
+					tags[other] = TagState{Untagged: t.Untagged}
+				}
+			}
+			tags[id] = TagState{v.Untagged, v.Untagged && !v.NotPVID}
+		}
+	}
+	return tags
+}
+
+// PortTags returns the VLANs of the port with that index, in the form of [Tags].
+func (h *Handle) PortTags(ctx context.Context, index int) (map[int]TagState, error) {
+	what := fmt.Sprintf("list VLANs of port %d", index)
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	m := newMsg(unix.RTM_GETLINK, unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	m.ifinfo(unix.AF_BRIDGE, 0, 0, 0)
+	m.u32(unix.IFLA_EXT_MASK, filterVLAN)
+	tags := map[int]TagState{}
+	err := h.conn.get(m, true, func(body []byte) {
+		if int(native32(body[4:])) != index {
+			return
+		}
+		within(body[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
+			if typ != bridgeVLANInfo || len(data) < 4 {
+				return
+			}
+			flags := binary.NativeEndian.Uint16(data)
+			tags[int(binary.NativeEndian.Uint16(data[2:]))] = TagState{flags&vlanUntagged != 0, flags&vlanPVID != 0}
+		}, unix.IFLA_AF_SPEC)
+	})
+	return tags, failure(what, err)
 }

@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/link"
 )
+
+// differing makes the error that names a difference.
+type differing func(format string, args ...any) error
 
 // CheckEndpoint implements [bowline.Driver].
 func (d *driver) CheckEndpoint(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
@@ -29,27 +34,50 @@ func (d *driver) CheckEndpoint(ctx context.Context, n bowline.NetworkConfig, e b
 	case br.Kind != "bridge" || !br.Up:
 		return differs("link %s is not a bridge that is up", name)
 	}
-	outer, err := d.host.Get(ctx, outerName(n, e.ID))
+	if err := d.checkPort(ctx, o, outerName(n, e.ID), br, differs); err != nil {
+		return err
+	}
+	if err := d.checkGateways(ctx, n, o, name, differs); err != nil {
+		return err
+	}
+	return d.checkRules(ctx, n, o, e)
+}
+
+// checkPort compares the endpoint's link in the host.
+func (d *driver) checkPort(ctx context.Context, o options, name string, br link.Info, differs differing) error {
+	outer, err := d.host.Get(ctx, name)
 	switch {
 	case errors.Is(err, bowline.ErrUnknown):
-		return differs("link %s is gone", outerName(n, e.ID))
+		return differs("link %s is gone", name)
 	case err != nil:
 		return err
 	case outer.Master != br.Index:
-		return differs("link %s is not a port of bridge %s", outer.Name, name)
+		return differs("link %s is not a port of bridge %s", name, br.Name)
 	case !outer.Up:
-		return differs("link %s is down", outer.Name)
+		return differs("link %s is down", name)
 	}
 	port, err := d.host.GetPort(ctx, outer.Index)
 	if err != nil {
 		return err
 	}
 	if want := (o.portIsolation || !o.icc); port.Hairpin != o.hairpin || port.Isolated != want {
-		return differs("port %s has hairpin=%v isolated=%v, want %v and %v", outer.Name, port.Hairpin, port.Isolated, o.hairpin, want)
+		return differs("port %s has hairpin=%v isolated=%v, want %v and %v", name, port.Hairpin, port.Isolated, o.hairpin, want)
 	}
-	if err := d.checkGateways(ctx, n, o, name, differs); err != nil {
+	if !o.vlans() {
+		return nil
+	}
+	have, err := d.host.PortTags(ctx, outer.Index)
+	if err != nil {
 		return err
 	}
+	if want := link.Tags(portVLANs(o)); !maps.Equal(have, want) {
+		return differs("port %s has the VLANs %v, want %v", name, have, want)
+	}
+	return nil
+}
+
+// checkRules compares the firewall, ours and the room that others give us.
+func (d *driver) checkRules(ctx context.Context, n bowline.NetworkConfig, o options, e bowline.EndpointSpec) error {
 	if o.firewall == "none" {
 		return nil
 	}
@@ -57,7 +85,7 @@ func (d *driver) CheckEndpoint(ctx context.Context, n bowline.NetworkConfig, e b
 	if err != nil {
 		return err
 	}
-	rules := ruleNetwork(n, o)
+	rules, name := ruleNetwork(n, o), bridgeName(n, o)
 	if err := d.rules.CheckEndpoint(ctx, rules, ruleEndpoint(n, o, e, mac)); err != nil {
 		return err
 	}
@@ -67,7 +95,7 @@ func (d *driver) CheckEndpoint(ctx context.Context, n bowline.NetworkConfig, e b
 	return d.rules.CheckRoom(ctx, rules.Bridge)
 }
 
-func (d *driver) checkGateways(ctx context.Context, n bowline.NetworkConfig, o options, bridge string, differs func(string, ...any) error) error {
+func (d *driver) checkGateways(ctx context.Context, n bowline.NetworkConfig, o options, bridge string, differs differing) error {
 	if !o.isGateway {
 		return nil
 	}

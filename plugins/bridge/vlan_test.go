@@ -89,6 +89,10 @@ func TestPortVLANs(t *testing.T) {
 		if err := d.CheckEndpoint(t.Context(), n, e); err != nil {
 			t.Error(err)
 		}
+		drivertest.Command(t, ns, "bridge", "vlan", "add", "dev", outerName(n, "c1"), "vid", "99")
+		if err := d.CheckEndpoint(t.Context(), n, e); !errors.Is(err, bowline.ErrDiffers) {
+			t.Errorf("%v: CheckEndpoint with a VLAN too many: %v, want ErrDiffers", tt.options, err)
+		}
 	}
 }
 
