@@ -77,6 +77,9 @@ func ruleNetwork(n bowline.NetworkConfig, o options) nft.Network {
 			r.Masq = append(r.Masq, p.Prefix)
 		}
 	}
+	if o.vlan != 0 && !o.isGateway && !o.ipMasq && !o.internal { // the host has no part in it
+		r.V4, r.V6 = false, false
+	}
 	return r
 }
 

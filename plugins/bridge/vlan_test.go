@@ -231,6 +231,37 @@ func TestVLANsKeepApart(t *testing.T) {
 	}
 }
 
+// TestVLANWithoutGateway: what passes no IP stack of the host leaves no rule
+// there, also when the network's VLAN is another at its end.
+func TestVLANWithoutGateway(t *testing.T) {
+	t.Parallel()
+	ns, d, ok := vlanHost(t)
+	if !ok {
+		return
+	}
+	n := vlanNetwork(10)
+	n.Options["isDefaultGateway"], n.Options["ipMasq"] = "false", "false"
+	e := bowline.EndpointSpec{ID: "c1", IfName: "eth0", Sandbox: netnstest.New(t)}
+	if err := d.CreateNetwork(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.CreateEndpoint(t.Context(), n, e); err != nil {
+		t.Fatal(err)
+	}
+	wantLinks(t, d, "br0", outerName(n, "c1"))
+	if err := errors.Join(d.CheckEndpoint(t.Context(), n, e), d.DeleteEndpoint(t.Context(), n, e)); err != nil {
+		t.Fatal(err)
+	}
+	n.Options["vlan"] = "20"
+	if err := d.DeleteNetwork(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	wantLinks(t, d)
+	if rules := drivertest.Command(t, ns, "nft", "list", "ruleset"); rules != "" {
+		t.Errorf("rules are left: %s", rules)
+	}
+}
+
 // vlanPortOf finds the other end of the bridge's link in a VLAN.
 func vlanPortOf(t *testing.T, d *driver, name string) string {
 	t.Helper()
