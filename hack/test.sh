@@ -41,6 +41,15 @@ cleanup() {
 		"${sudo[@]}" kill -9 $pids 2>/dev/null
 	done
 	wait
+	# Control groups of Docker hosts, which are named after their directories.
+	for dir in "$TMPDIR"/d[0-9]*; do
+		[ -d "$dir" ] || continue
+		for _ in 1 2 3 4 5; do # until what was killed has left them
+			"${sudo[@]}" find /sys/fs/cgroup -depth -type d -path "*/bowline-e2e-${dir##*/}*" -exec rmdir {} + 2>/dev/null
+			[ -n "$(find /sys/fs/cgroup -maxdepth 2 -name "bowline-e2e-${dir##*/}")" ] || break
+			sleep 1
+		done
+	done
 	awk -v dir="$TMPDIR/" 'index($2, dir) == 1 {print $2}' /proc/self/mounts | tac | while read -r m; do
 		"${sudo[@]}" umount -l "$m"
 	done
@@ -48,6 +57,15 @@ cleanup() {
 }
 trap 'echo; echo "interrupted, cleaning up"; cleanup; exit 130' INT TERM
 trap cleanup EXIT
+
+# found prints what this machine has that tests might add to.
+found() {
+	ip -o link | sed 's/^[0-9]*: \([^:@]*\).*/link \1/'
+	"${sudo[@]}" nft list tables
+	ls -d /run/bowline /var/lib/bowline /run/docker/plugins/bowline* 2>/dev/null
+	awk -v dir="$TMPDIR/" 'index($2, dir) != 1 {print "mount", $2}' /proc/self/mounts
+	find /sys/fs/cgroup -maxdepth 2 -name 'bowline*'
+}
 
 failed=0
 
@@ -98,7 +116,9 @@ vulnerable() {
 	esac
 }
 
+before=
 for s in "${stages[@]}"; do
+	[ "$s" = setup ] || [ -n "$before" ] || before=$(found)
 	case $s in
 	setup) hack/setup.sh test || exit 1 ;;
 	build) stage build make -s build || exit 1 ;;
@@ -126,6 +146,11 @@ if [ -n "$pids" ]; then
 	failed=1
 	echo "FAIL  processes that tests left behind:"
 	ps -o pid,args -p "$(echo $pids | tr ' ' ,)"
+fi
+if ! [ "$before" = "$(found)" ]; then
+	failed=1
+	echo "FAIL  this machine is not as it was before the tests:"
+	diff <(echo "$before") <(found)
 fi
 if [ -e "$log/counts" ]; then
 	read -r p f <"$log/counts"
