@@ -15,6 +15,40 @@ type contender struct {
 	add, del []time.Duration
 }
 
+// newContender makes the host of a side.
+func newContender(o options, s side) (*contender, error) {
+	h, err := newHost(o, s)
+	if err != nil {
+		return nil, err
+	}
+	c := &contender{host: h}
+	if c.probes, err = attachments("probe", 2); err != nil {
+		h.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *contender) close() {
+	closeAll(c.probes)
+	closeAll(c.present)
+	c.host.close()
+}
+
+// best returns the fastest at ADD and at DEL.
+func best(cs []*contender) (add, del *contender) {
+	add, del = cs[0], cs[0]
+	for _, c := range cs[1:] {
+		if median(c.add) < median(add.add) {
+			add = c
+		}
+		if median(c.del) < median(del.del) {
+			del = c
+		}
+	}
+	return add, del
+}
+
 // target is by how many times ours is to be faster at ADD and DEL.
 func (n network) target() (add, del float64) {
 	switch {
@@ -63,21 +97,15 @@ func chain(ctx context.Context, o options, n network, rivals []side, levels []in
 	var cs []*contender
 	defer func() {
 		for _, c := range cs {
-			closeAll(c.probes)
-			closeAll(c.present)
 			c.close()
 		}
 	}()
 	for _, s := range append([]side{ourSide(o)}, rivals...) {
-		h, err := newHost(o, s)
+		c, err := newContender(o, s)
 		if err != nil {
 			return err
 		}
-		c := &contender{host: h}
 		cs = append(cs, c)
-		if c.probes, err = attachments("probe", 2); err != nil {
-			return err
-		}
 	}
 	for i, level := range levels {
 		for _, c := range cs {
@@ -99,24 +127,17 @@ func chain(ctx context.Context, o options, n network, rivals []side, levels []in
 // report prints one row and returns the best rivals for ADD and for DEL.
 func report(n network, level int, cs []*contender) (add, del *contender) {
 	ours := cs[0]
-	for _, c := range cs[1:] {
-		if add == nil || median(c.add) < median(add.add) {
-			add = c
-		}
-		if del == nil || median(c.del) < median(del.del) {
-			del = c
-		}
-	}
-	best := "-"
+	add, del = best(cs[1:])
+	variants := "-"
 	if n.masq {
-		best = add.side.short + " / " + del.side.short
+		variants = add.side.short + " / " + del.side.short
 	}
 	wantAdd, wantDel := n.target()
 	target := ""
 	if wantAdd > 0 {
 		target = fmt.Sprintf("%.0f× / %.0f×", wantAdd, wantDel)
 	}
-	row(n, level, best,
+	row(n, level, variants,
 		ms(median(add.add))+" / "+ms(median(del.del)),
 		ms(median(ours.add))+" / "+ms(median(ours.del)),
 		faster(median(add.add), median(ours.add), wantAdd)+" / "+faster(median(del.del), median(ours.del), wantDel),
@@ -131,8 +152,6 @@ func dropOut(cs []*contender, keep ...*contender) []*contender {
 			left = append(left, c)
 			continue
 		}
-		closeAll(c.probes)
-		closeAll(c.present)
 		c.close()
 	}
 	return left

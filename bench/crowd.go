@@ -30,15 +30,40 @@ func crowd(ctx context.Context, o options) error {
 		{name: "crowd", subnet: "10.10.0.0/16", masq: true},
 		{name: "apart", subnet: "10.14.0.0/16", masq: true, apart: true},
 	} {
+		best, err := fastest(ctx, o, n, all)
+		if err != nil {
+			return err
+		}
 		for _, parallel := range []int{1, 4, 16} {
 			if parallel != 4 || !o.quick {
-				if err := compete(ctx, o, n, all, parallel); err != nil {
+				if err := compete(ctx, o, n, best, parallel); err != nil {
 					return err
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// fastest returns the rivals that are fastest at ADD and at DEL, one at a time.
+func fastest(ctx context.Context, o options, n network, rivals []side) ([]side, error) {
+	var cs []*contender
+	for _, s := range rivals {
+		c, err := newContender(o, s)
+		if err != nil {
+			return nil, err
+		}
+		defer c.close()
+		cs = append(cs, c)
+	}
+	if err := inTurns(ctx, n, cs, 3); err != nil {
+		return nil, err
+	}
+	add, del := best(cs)
+	if add == del {
+		return []side{add.side}, nil
+	}
+	return []side{add.side, del.side}, nil
 }
 
 // compete prints the row of one network and degree.
