@@ -23,7 +23,7 @@ const dadTimeout = 10 * time.Second
 // when it comes up (arp_notify); IPv6 ones need a link that is up.
 func dress(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment, routes []bowline.Route) error {
 	return netns.Do(sandbox, func() error {
-		h, err := link.OpenHere(nil)
+		h, err := link.OpenHere()
 		if err != nil {
 			return err
 		}

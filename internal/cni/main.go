@@ -20,8 +20,6 @@ import (
 type Face struct {
 	Name   string // of the driver, such as "bridge"
 	Driver bowline.Driver
-	// Defaults are options that a network has unless it says otherwise.
-	Defaults map[string]string
 }
 
 // Main runs the one command that the environment names. It returns the exit
@@ -60,11 +58,6 @@ func run(ctx context.Context, c Command, stdout io.Writer, newFace func() (Face,
 		return cfg.CNIVersion, err
 	}
 	o := op{Face: f, Command: c, Config: cfg, endpoints: state.OpenEndpoints()}
-	for k, v := range f.Defaults {
-		if _, given := o.Options[k]; !given {
-			o.Options[k] = v
-		}
-	}
 	switch c.Verb {
 	case "ADD":
 		var r *types100.Result

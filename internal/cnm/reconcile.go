@@ -3,6 +3,7 @@ package cnm
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"time"
 
 	"github.com/bowline-net/bowline/internal/netns"
@@ -77,7 +78,7 @@ func (d *NetworkDriver) sweepEndpoint(ctx context.Context, network, id string) (
 	}
 	defer unlock()
 	e, err := d.endpoints.Get(ctx, d.Name, network, id)
-	if errors.Is(err, state.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -88,24 +87,11 @@ func Snapshot(t testing.TB, ns *netns.Handle) string {
 		{"ip", "rule"}, {"ip", "-6", "rule"}, {"nft", "list", "ruleset"},
 	} {
 		fmt.Fprintf(&b, "# %s\n", strings.Join(args, " "))
-		for line := range strings.Lines(Command(t, ns, args...)) {
+		for line := range strings.Lines(netnstest.Command(t, ns, args...)) {
 			b.WriteString(settled(line))
 		}
 	}
 	return b.String()
-}
-
-// Command runs a command of the system inside ns and returns what it prints.
-func Command(t testing.TB, ns *netns.Handle, args ...string) string {
-	t.Helper()
-	var out []byte
-	if err := netns.Do(ns, func() (err error) {
-		out, err = exec.Command(args[0], args[1:]...).CombinedOutput()
-		return err
-	}); err != nil {
-		t.Fatalf("%v: %v: %s", args, err, out)
-	}
-	return string(out)
 }
 
 // settled drops what the kernel changes by itself some time after a link got or

@@ -117,16 +117,3 @@ func bit(b bool) uint8 {
 	}
 	return 0
 }
-
-// SetMaster makes the link a port of the bridge with that index.
-func (h *Handle) SetMaster(ctx context.Context, name string, bridge int) error {
-	what := "put " + name + " on a bridge"
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	m := newMsg(unix.RTM_NEWLINK, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
-	m.ifinfo(unix.AF_UNSPEC, 0, 0, 0)
-	m.str(unix.IFLA_IFNAME, name)
-	m.u32(unix.IFLA_MASTER, uint32(bridge))
-	return failure(what, h.conn.do(m))
-}

@@ -41,14 +41,14 @@ func Open(ns bowline.Namespace) (*Handle, error) {
 	return h, nil
 }
 
-// OpenHere opens the namespace of the calling thread, for use inside netns.Do.
-// Verbs that must enter the namespace use ns.
-func OpenHere(ns bowline.Namespace) (*Handle, error) {
+// OpenHere opens the namespace of the calling thread, for use inside netns.Do
+// and no longer than that.
+func OpenHere() (*Handle, error) {
 	c, err := dial()
 	if err != nil {
 		return nil, err
 	}
-	return &Handle{conn: c, ns: ns}, nil
+	return &Handle{conn: c}, nil
 }
 
 // Close releases the handle; links stay.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -30,20 +29,6 @@ func openIn(t testing.TB, ns *netns.Handle) *link.Handle {
 	}
 	t.Cleanup(h.Close)
 	return h
-}
-
-// run runs a command of the system inside ns: what it prints is the judge.
-func run(t testing.TB, ns *netns.Handle, args ...string) string {
-	t.Helper()
-	var out []byte
-	err := netns.Do(ns, func() (err error) {
-		out, err = exec.Command(args[0], args[1:]...).CombinedOutput()
-		return err
-	})
-	if err != nil {
-		t.Fatalf("%v: %v: %s", args, err, out)
-	}
-	return string(out)
 }
 
 func bridgeWithVeth(t testing.TB, host *link.Handle, sandbox *netns.Handle, port *link.Port) link.Info {
@@ -75,7 +60,7 @@ func TestCreateVeth(t *testing.T) {
 	if outer.Master != br.Index || outer.MTU != 1400 || outer.Alias != "bowline web c1" || !outer.Up {
 		t.Errorf("outer end is %+v", outer)
 	}
-	if got := run(t, hostNS, "ip", "-d", "link", "show", "outer"); !strings.Contains(got, "hairpin on") || !strings.Contains(got, "isolated on") || !strings.Contains(got, "addrgenmode none") {
+	if got := netnstest.Command(t, hostNS, "ip", "-d", "link", "show", "outer"); !strings.Contains(got, "hairpin on") || !strings.Contains(got, "isolated on") || !strings.Contains(got, "addrgenmode none") {
 		t.Errorf("port is not hairpin, isolated, without link-local address: %s", got)
 	}
 	inner, err := inside.Get(t.Context(), "eth0")
@@ -122,7 +107,7 @@ func TestEnsureBridge(t *testing.T) {
 	t.Parallel()
 	ns := netnstest.New(t)
 	h := openIn(t, ns)
-	run(t, ns, "ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+	netnstest.Command(t, ns, "ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
 	if _, _, err := h.EnsureBridge(t.Context(), link.Bridge{Name: "v0"}); !errors.Is(err, bowline.ErrConflict) {
 		t.Errorf("EnsureBridge over a veth: %v, want ErrConflict", err)
 	}
@@ -135,8 +120,8 @@ func TestEnsureBridge(t *testing.T) {
 		t.Errorf("second EnsureBridge = %+v, %v, %v; want the first as it was", second, made, err)
 	}
 	// Neither a smaller port nor the loss of the last port may change it.
-	run(t, ns, "ip", "link", "set", "v0", "mtu", "1000", "master", "br0")
-	run(t, ns, "ip", "link", "del", "v0")
+	netnstest.Command(t, ns, "ip", "link", "set", "v0", "mtu", "1000", "master", "br0")
+	netnstest.Command(t, ns, "ip", "link", "del", "v0")
 	if got, err := h.Get(t.Context(), "br0"); err != nil || got.MTU != 1300 || got.MAC.String() != bowline.MAC("x").String() {
 		t.Errorf("after a small port came and went the bridge is %+v, %v", got, err)
 	}
@@ -151,7 +136,7 @@ func TestAddressesAndRoutes(t *testing.T) {
 	if err := inside.Set(ctx, "eth0", link.Change{Up: true, ARPNotify: true}); err != nil {
 		t.Fatal(err)
 	}
-	if got := run(t, sandbox, "sysctl", "-n", "net.ipv4.conf.eth0.arp_notify"); strings.TrimSpace(got) != "1" {
+	if got := netnstest.Command(t, sandbox, "sysctl", "-n", "net.ipv4.conf.eth0.arp_notify"); strings.TrimSpace(got) != "1" {
 		t.Errorf("arp_notify is %s", got)
 	}
 	eth0, err := inside.Get(ctx, "eth0")
@@ -169,7 +154,7 @@ func TestAddressesAndRoutes(t *testing.T) {
 	if got, err := inside.Addrs(ctx, eth0.Index); err != nil || !slices.Equal(got, addrs) {
 		t.Errorf("Addrs = %v, %v; want %v", got, err, addrs)
 	}
-	if got := run(t, sandbox, "ip", "-6", "addr", "show", "dev", "eth0", "scope", "global"); strings.Contains(got, "tentative") {
+	if got := netnstest.Command(t, sandbox, "ip", "-6", "addr", "show", "dev", "eth0", "scope", "global"); strings.Contains(got, "tentative") {
 		t.Errorf("IPv6 address is not usable at once: %s", got)
 	}
 	table := 100
@@ -183,10 +168,10 @@ func TestAddressesAndRoutes(t *testing.T) {
 			t.Errorf("EnsureRoute %v = %v, %v", r, made, err)
 		}
 	}
-	if got := run(t, sandbox, "ip", "route", "show", "table", "100"); !strings.Contains(got, "10.9.0.0/16 via 10.1.0.1 dev eth0 metric 7 mtu 1300 advmss 1200") {
+	if got := netnstest.Command(t, sandbox, "ip", "route", "show", "table", "100"); !strings.Contains(got, "10.9.0.0/16 via 10.1.0.1 dev eth0 metric 7 mtu 1300 advmss 1200") {
 		t.Errorf("route in table 100: %s", got)
 	}
-	if got := run(t, sandbox, "ip", "-6", "route", "show", "fd00:9::/64"); !strings.Contains(got, "mtu 1290") {
+	if got := netnstest.Command(t, sandbox, "ip", "-6", "route", "show", "fd00:9::/64"); !strings.Contains(got, "mtu 1290") {
 		t.Errorf("IPv6 route: %s", got)
 	}
 	def, err := inside.DefaultLink(ctx)
@@ -273,10 +258,10 @@ func TestForwardKeepsAdvertisedRoutes(t *testing.T) {
 	t.Parallel()
 	ns := netnstest.New(t)
 	h := openIn(t, ns)
-	run(t, ns, "ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1")
-	run(t, ns, "ip", "link", "set", "up1", "up")
-	run(t, ns, "ip", "link", "set", "up0", "up")
-	run(t, ns, "ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "up0", "proto", "ra")
+	netnstest.Command(t, ns, "ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+	netnstest.Command(t, ns, "ip", "link", "set", "up1", "up")
+	netnstest.Command(t, ns, "ip", "link", "set", "up0", "up")
+	netnstest.Command(t, ns, "ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "up0", "proto", "ra")
 	for range 2 {
 		if err := h.Forward(t.Context(), true); err != nil {
 			t.Fatal(err)
@@ -289,7 +274,7 @@ func TestForwardKeepsAdvertisedRoutes(t *testing.T) {
 			t.Errorf("%s is %q, %v; want %s", key, got, err, want)
 		}
 	}
-	if got := run(t, ns, "ip", "-6", "route", "show", "default"); !strings.Contains(got, "fe80::1") {
+	if got := netnstest.Command(t, ns, "ip", "-6", "route", "show", "default"); !strings.Contains(got, "fe80::1") {
 		t.Errorf("the advertised default route is gone: %q", got)
 	}
 	if err := h.Forward(t.Context(), false); err != nil {

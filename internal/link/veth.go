@@ -13,16 +13,15 @@ import (
 // A Veth is a pair of links, one in the handle's namespace and its peer there
 // or in a sandbox.
 type Veth struct {
-	Name     string
-	MAC      net.HardwareAddr // of Name; nil: random
-	Alias    string           // shown by ip link
-	MTU      int              // bytes, of both ends
-	Master   int              // index of the bridge that Name becomes a port of, or 0
-	Port     *Port            // nil: as the kernel has it
-	Peer     string
-	PeerMAC  net.HardwareAddr
-	PeerNS   bowline.Namespace // nil: the handle's own
-	HostDown bool              // leave Name down
+	Name    string
+	MAC     net.HardwareAddr // of Name; nil: random
+	Alias   string           // shown by ip link
+	MTU     int              // bytes, of both ends
+	Master  int              // index of the bridge that Name becomes a port of, or 0
+	Port    *Port            // nil: as the kernel has it
+	Peer    string
+	PeerMAC net.HardwareAddr
+	PeerNS  bowline.Namespace // nil: the handle's own
 }
 
 // CreateVeth makes the pair, the outer end up and on its bridge, the peer down
@@ -41,7 +40,7 @@ func (h *Handle) CreateVeth(ctx context.Context, v Veth) error {
 	if err := h.conn.do(v.message()); err != nil {
 		return failure(what, err)
 	}
-	set := Change{Alias: v.Alias, NoLinkLocal: true, Port: v.Port, Up: !v.HostDown}
+	set := Change{Alias: v.Alias, NoLinkLocal: true, Port: v.Port, Up: true}
 	if err := h.conn.do(set.messages(v.Name)...); err != nil {
 		_ = h.delete(v.Name)
 		return failure(what, err)

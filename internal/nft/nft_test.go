@@ -16,20 +16,7 @@ import (
 
 func ruleset(t testing.TB, ns *netns.Handle) string {
 	t.Helper()
-	return command(t, ns, "nft", "list", "ruleset")
-}
-
-func command(t testing.TB, ns *netns.Handle, args ...string) string {
-	t.Helper()
-	var out []byte
-	err := netns.Do(ns, func() (err error) {
-		out, err = exec.Command(args[0], args[1:]...).CombinedOutput()
-		return err
-	})
-	if err != nil {
-		t.Fatalf("%v: %v: %s", args, err, out)
-	}
-	return string(out)
+	return netnstest.Command(t, ns, "nft", "list", "ruleset")
 }
 
 var (
@@ -117,7 +104,7 @@ func TestDeleteEndpointByIDAlone(t *testing.T) {
 	if err := h.EnsureEndpoint(t.Context(), web, c1); err != nil {
 		t.Fatal(err)
 	}
-	command(t, ns, "nft", "delete element bridge bowline guarded { bwo1 }")
+	netnstest.Command(t, ns, "nft", "delete element bridge bowline guarded { bwo1 }")
 	if err := h.DeleteEndpoint(t.Context(), web, c1); err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +138,7 @@ func TestCheckNamesTheFirstDifference(t *testing.T) {
 			if err := h.EnsureEndpoint(t.Context(), web, c1); err != nil {
 				t.Fatal(err)
 			}
-			command(t, ns, "nft", tt.break_)
+			netnstest.Command(t, ns, "nft", tt.break_)
 			err := h.CheckEndpoint(t.Context(), web, c1)
 			if !errors.Is(err, bowline.ErrDiffers) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("CheckEndpoint:\n got %v\nwant %s", err, tt.want)

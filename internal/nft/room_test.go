@@ -28,9 +28,11 @@ func TestRoomInDockerUser(t *testing.T) {
 				t.Logf("this kernel has no iptables-%s: %v", kind, err)
 				return
 			}
-			v4 := func(args ...string) string { return command(t, host, append([]string{"iptables-" + kind}, args...)...) }
+			v4 := func(args ...string) string {
+				return netnstest.Command(t, host, append([]string{"iptables-" + kind}, args...)...)
+			}
 			v6 := func(args ...string) string {
-				return command(t, host, append([]string{"ip6tables-" + kind}, args...)...)
+				return netnstest.Command(t, host, append([]string{"ip6tables-" + kind}, args...)...)
 			}
 			both := func(args ...string) { v4(args...); v6(args...) }
 
@@ -146,23 +148,23 @@ func routedHost(t *testing.T) (host, container *netns.Handle) {
 	outside := netnstest.New(t)
 	wire := func(name, master string, in *netns.Handle) {
 		path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), in.Fd())
-		command(t, host, "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", path)
-		command(t, in, "ip", "link", "set", "eth0", "up")
+		netnstest.Command(t, host, "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", path)
+		netnstest.Command(t, in, "ip", "link", "set", "eth0", "up")
 		if master != "" {
-			command(t, host, "ip", "link", "set", name, "master", master)
+			netnstest.Command(t, host, "ip", "link", "set", name, "master", master)
 		}
-		command(t, host, "ip", "link", "set", name, "up")
+		netnstest.Command(t, host, "ip", "link", "set", name, "up")
 	}
-	command(t, host, "ip", "link", "add", "br0", "up", "type", "bridge")
-	command(t, host, "ip", "addr", "add", "10.1.0.1/24", "dev", "br0")
+	netnstest.Command(t, host, "ip", "link", "add", "br0", "up", "type", "bridge")
+	netnstest.Command(t, host, "ip", "addr", "add", "10.1.0.1/24", "dev", "br0")
 	wire("port0", "br0", container)
 	wire("up0", "", outside)
-	command(t, host, "ip", "addr", "add", "192.0.2.1/24", "dev", "up0")
-	command(t, outside, "ip", "addr", "add", "192.0.2.2/24", "dev", "eth0")
-	command(t, outside, "ip", "route", "add", "default", "via", "192.0.2.1")
-	command(t, container, "ip", "addr", "add", "10.1.0.2/24", "dev", "eth0")
-	command(t, container, "ip", "addr", "add", "10.1.0.3/24", "dev", "eth0")
-	command(t, container, "ip", "route", "add", "default", "via", "10.1.0.1")
+	netnstest.Command(t, host, "ip", "addr", "add", "192.0.2.1/24", "dev", "up0")
+	netnstest.Command(t, outside, "ip", "addr", "add", "192.0.2.2/24", "dev", "eth0")
+	netnstest.Command(t, outside, "ip", "route", "add", "default", "via", "192.0.2.1")
+	netnstest.Command(t, container, "ip", "addr", "add", "10.1.0.2/24", "dev", "eth0")
+	netnstest.Command(t, container, "ip", "addr", "add", "10.1.0.3/24", "dev", "eth0")
+	netnstest.Command(t, container, "ip", "route", "add", "default", "via", "10.1.0.1")
 	if err := netns.Do(host, func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o600) }); err != nil {
 		t.Fatal(err)
 	}

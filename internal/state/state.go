@@ -37,9 +37,6 @@ const version = "bowline-record-1"
 // damagedDir holds records that were set aside, within a store's Dir.
 const damagedDir = "damaged"
 
-// ErrNotExist is fs.ErrNotExist: there is no such record.
-var ErrNotExist = fs.ErrNotExist
-
 // A DamagedError reports a record that could not be read. It has been moved to
 // Kept, so that nothing is lost and no later call trips over it.
 type DamagedError struct {

@@ -110,7 +110,7 @@ func TestInternalInBothFamilies(t *testing.T) {
 		attach(t, d, n, "c/eth0")
 		for _, family := range []string{"ip", "ip6"} {
 			for _, m := range []string{"from", "to"} {
-				if got := drivertest.Command(t, ns, "nft", "list", "map", family, "bowline", m); !strings.Contains(got, `"br0" comment "drop" : drop`) {
+				if got := netnstest.Command(t, ns, "nft", "list", "map", family, "bowline", m); !strings.Contains(got, `"br0" comment "drop" : drop`) {
 					t.Errorf("pools %v: %s", pools, got)
 				}
 			}
@@ -128,7 +128,7 @@ func TestUnfinishedBridge(t *testing.T) {
 		"link add up0 mtu 1400 type veth peer name up1", "link set up0 up", "addr add 10.9.0.2/24 dev up0", "route add default via 10.9.0.1",
 		"link add br0 address " + bowline.MAC("bridge", "br0").String() + " type bridge",
 	} {
-		drivertest.Command(t, ns, append([]string{"ip"}, strings.Fields(args)...)...)
+		netnstest.Command(t, ns, append([]string{"ip"}, strings.Fields(args)...)...)
 	}
 	n := network4("web", nil)
 	a := attach(t, d, n, "c/eth0")
@@ -163,7 +163,7 @@ func TestChangedPolicy(t *testing.T) {
 		must(t, d.CheckEndpoint(t.Context(), n, bowline.EndpointSpec{ID: "b/eth0"}))
 		must(t, d.DeleteEndpoint(t.Context(), n, bowline.EndpointSpec{ID: "b/eth0"}))
 	}
-	drivertest.Command(t, ns, "ip", "link", "delete", "br0") // its rules stay
+	netnstest.Command(t, ns, "ip", "link", "delete", "br0") // its rules stay
 	attach(t, d, shut, "b/eth0")
 }
 
@@ -171,7 +171,7 @@ func TestChangedPolicy(t *testing.T) {
 func TestForeignBridgeIsSteady(t *testing.T) {
 	t.Parallel()
 	ns, d := newHost(t)
-	drivertest.Command(t, ns, "ip", "link", "add", "br0", "type", "bridge")
+	netnstest.Command(t, ns, "ip", "link", "add", "br0", "type", "bridge")
 	n := network4("web", map[string]string{"mtu": "1400"})
 	var mac string
 	for i := range 4 {

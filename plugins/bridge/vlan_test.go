@@ -89,7 +89,7 @@ func TestPortVLANs(t *testing.T) {
 		if err := d.CheckEndpoint(t.Context(), n, e); err != nil {
 			t.Error(err)
 		}
-		drivertest.Command(t, ns, "bridge", "vlan", "add", "dev", outerName(n, "c1"), "vid", "99")
+		netnstest.Command(t, ns, "bridge", "vlan", "add", "dev", outerName(n, "c1"), "vid", "99")
 		if err := d.CheckEndpoint(t.Context(), n, e); !errors.Is(err, bowline.ErrDiffers) {
 			t.Errorf("%v: CheckEndpoint with a VLAN too many: %v, want ErrDiffers", tt.options, err)
 		}
@@ -104,7 +104,7 @@ func shownVLANs(t *testing.T, ns *netns.Handle, port string) string {
 			Flags         []string
 		}
 	}
-	out := drivertest.Command(t, ns, "bridge", "-compressvlans", "-json", "vlan", "show", "dev", port)
+	out := netnstest.Command(t, ns, "bridge", "-compressvlans", "-json", "vlan", "show", "dev", port)
 	if err := json.Unmarshal([]byte(out), &ports); err != nil || len(ports) != 1 {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -145,9 +145,9 @@ func newGuest(t *testing.T, d *driver, n bowline.NetworkConfig, host int) guest 
 	if err != nil {
 		t.Fatal(err)
 	}
-	drivertest.Command(t, g.ns, "ip", "addr", "add", a.Addrs[0].String(), "dev", "eth0")
-	drivertest.Command(t, g.ns, "ip", "link", "set", "eth0", "up")
-	drivertest.Command(t, g.ns, "ip", "route", "add", "default", "via", a.Gateways[0].String())
+	netnstest.Command(t, g.ns, "ip", "addr", "add", a.Addrs[0].String(), "dev", "eth0")
+	netnstest.Command(t, g.ns, "ip", "link", "set", "eth0", "up")
+	netnstest.Command(t, g.ns, "ip", "route", "add", "default", "via", a.Gateways[0].String())
 	return g
 }
 
@@ -182,9 +182,9 @@ func TestVLANsKeepApart(t *testing.T) {
 	if err := d.host.CreateVeth(t.Context(), link.Veth{Name: "up0", Peer: "eth0", PeerNS: outside}); err != nil {
 		t.Fatal(err)
 	}
-	drivertest.Command(t, ns, "ip", "addr", "add", "192.0.2.1/24", "dev", "up0")
-	drivertest.Command(t, outside, "ip", "addr", "add", "192.0.2.2/24", "dev", "eth0")
-	drivertest.Command(t, outside, "ip", "link", "set", "eth0", "up")
+	netnstest.Command(t, ns, "ip", "addr", "add", "192.0.2.1/24", "dev", "up0")
+	netnstest.Command(t, outside, "ip", "addr", "add", "192.0.2.2/24", "dev", "eth0")
+	netnstest.Command(t, outside, "ip", "link", "set", "eth0", "up")
 
 	ten, twenty := vlanNetwork(10), vlanNetwork(20)
 	for _, n := range []bowline.NetworkConfig{ten, twenty, ten} {
@@ -193,7 +193,7 @@ func TestVLANsKeepApart(t *testing.T) {
 		}
 	}
 	a, b, c := newGuest(t, d, ten, 2), newGuest(t, d, ten, 3), newGuest(t, d, twenty, 4)
-	drivertest.Command(t, c.ns, "ip", "addr", "add", "10.10.0.9/24", "dev", "eth0")
+	netnstest.Command(t, c.ns, "ip", "addr", "add", "10.10.0.9/24", "dev", "eth0")
 	a.reaches("10.10.0.3", true)
 	b.reaches("10.10.0.1", true)  // the gateway on br0.10
 	a.reaches("10.10.0.9", false) // same subnet, other VLAN
@@ -215,7 +215,7 @@ func TestVLANsKeepApart(t *testing.T) {
 		}
 	}
 	wantLinks(t, d, "br0", "br0.20", outerName(twenty, "c4"), vlanPortOf(t, d, "br0.20"), "up0")
-	if rules := drivertest.Command(t, ns, "nft", "list", "ruleset"); strings.Contains(rules, "br0.10") || !strings.Contains(rules, "br0.20") {
+	if rules := netnstest.Command(t, ns, "nft", "list", "ruleset"); strings.Contains(rules, "br0.10") || !strings.Contains(rules, "br0.20") {
 		t.Errorf("want rules for br0.20 and none for br0.10: %s", rules)
 	}
 	c.reaches("192.0.2.2", true)
@@ -226,7 +226,7 @@ func TestVLANsKeepApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantLinks(t, d, "up0")
-	if rules := drivertest.Command(t, ns, "nft", "list", "ruleset"); rules != "" {
+	if rules := netnstest.Command(t, ns, "nft", "list", "ruleset"); rules != "" {
 		t.Errorf("rules are left: %s", rules)
 	}
 }
@@ -257,7 +257,7 @@ func TestVLANWithoutGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantLinks(t, d)
-	if rules := drivertest.Command(t, ns, "nft", "list", "ruleset"); rules != "" {
+	if rules := netnstest.Command(t, ns, "nft", "list", "ruleset"); rules != "" {
 		t.Errorf("rules are left: %s", rules)
 	}
 }
@@ -293,7 +293,7 @@ func TestVLANLinkOutlivesNothing(t *testing.T) {
 		}
 	}
 	create()
-	drivertest.Command(t, ns, "ip", "link", "delete", "br0")
+	netnstest.Command(t, ns, "ip", "link", "delete", "br0")
 	create()
 	g := newGuest(t, d, n, 2)
 	g.reaches("10.10.0.1", true)
@@ -311,12 +311,12 @@ func TestVLANLinkOutlivesNothing(t *testing.T) {
 	wantLinks(t, d)
 
 	create()
-	drivertest.Command(t, ns, "ip", "link", "delete", "br0")
+	netnstest.Command(t, ns, "ip", "link", "delete", "br0")
 	if err := d.DeleteNetwork(t.Context(), n); err != nil {
 		t.Fatal(err)
 	}
 	wantLinks(t, d)
-	if rules := drivertest.Command(t, ns, "nft", "list", "ruleset"); rules != "" {
+	if rules := netnstest.Command(t, ns, "nft", "list", "ruleset"); rules != "" {
 		t.Errorf("rules are left: %s", rules)
 	}
 }

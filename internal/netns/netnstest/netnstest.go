@@ -5,6 +5,7 @@ package netnstest
 import (
 	"context"
 	"os"
+	"os/exec"
 	"sync/atomic"
 	"testing"
 
@@ -40,6 +41,20 @@ func New(t testing.TB) *netns.Handle {
 	}
 	t.Cleanup(func() { h.Close() })
 	return h
+}
+
+// Command runs a command of the system inside ns and returns what it prints:
+// the judge of what the code under test did.
+func Command(t testing.TB, ns *netns.Handle, args ...string) string {
+	t.Helper()
+	var out []byte
+	if err := netns.Do(ns, func() (err error) {
+		out, err = exec.Command(args[0], args[1:]...).CombinedOutput()
+		return err
+	}); err != nil {
+		t.Fatalf("%v: %v: %s", args, err, out)
+	}
+	return string(out)
 }
 
 // FailAfter returns a context whose Err is nil n times and context.Canceled
