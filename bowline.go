@@ -94,6 +94,9 @@ type EndpointSpec struct {
 	MAC     net.HardwareAddr  // nil: the driver derives one
 	Sandbox Namespace         // nil: leave the link in the host namespace
 	Options map[string]string // per-endpoint keys of the driver's option grammar
+	Ports   []PortMapping     // what is published for it
+	Rates   Rates             // what it may send and receive
+	Policy  []PolicyRule      // whom it may talk to; empty: anybody that its network lets it
 }
 
 // A Namespace is an open network namespace. *os.File and netns.Handle are.
@@ -111,6 +114,7 @@ type Attachment struct {
 	Gateways []netip.Addr      // next hops of default routes, at most one per family; empty: no default route
 	Routes   []Route           // further routes
 	Sysctls  map[string]string // with IFNAME where the link's name belongs
+	Ports    []PortMapping     // what is published, with the host ports that the driver chose
 	Down     bool              // leave the link down
 	DAD      bool              // let IPv6 addresses go through duplicate address detection
 	Host     []Link            // links that stay in the host, outermost first

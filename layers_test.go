@@ -26,7 +26,7 @@ type room struct {
 var rooms = []room{
 	{"", nil, "the root is words and a contract; everything may import it because it imports nothing"},
 	{"internal/undo", nil, "a foundation"},
-	{"internal/state", nil, "a foundation"},
+	{"internal/state", []string{""}, "a foundation; records are made of the words that everybody shares"},
 	{"internal/netns", nil, "a foundation"},
 	{"internal/netns/netnstest", []string{"internal/netns"}, "throwaway namespaces, for tests"},
 	{"internal/socket", nil, "a foundation"},

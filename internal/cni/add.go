@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -62,7 +63,7 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 	if err := dress(ctx, sandbox, a, lease.routes); err != nil {
 		return nil, err
 	}
-	if err := o.endpoints.Finish(ctx, record); err != nil {
+	if err := o.finish(ctx, record, n, e, a); err != nil {
 		return nil, err
 	}
 	u.Commit()
@@ -105,9 +106,21 @@ func (o op) attach(ctx context.Context, u *undo.Stack, r state.Endpoint, n bowli
 	return a, err
 }
 
+// finish completes the record: a rename, unless the driver has chosen ports.
+func (o op) finish(ctx context.Context, r state.Endpoint, n bowline.NetworkConfig, e bowline.EndpointSpec, a bowline.Attachment) error {
+	if !slices.Equal(a.Ports, e.Ports) {
+		e.Ports = a.Ports
+		if err := o.record(ctx, r, n, e); err != nil {
+			return err
+		}
+	}
+	return o.endpoints.Finish(ctx, r)
+}
+
 // record writes the endpoint's record.
 func (o op) record(ctx context.Context, r state.Endpoint, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	r.Addrs = e.Addrs
+	r.Pools = n.Pools
+	r.SetSpec(e)
 	if p, ok := o.Driver.(bowline.Planner); ok {
 		link, mac, err := p.PlanEndpoint(n, e)
 		if err != nil {
@@ -141,7 +154,10 @@ func (o op) openSandbox() (*netns.Handle, error) {
 
 // endpoint is what is known of the endpoint before it has addresses.
 func (o op) endpoint() (bowline.EndpointSpec, error) {
-	e := bowline.EndpointSpec{ID: o.ID(), IfName: o.IfName}
+	e := bowline.EndpointSpec{ID: o.ID(), IfName: o.IfName, Ports: o.Ports, Rates: o.Rates}
+	if err := o.supports(e); err != nil {
+		return e, err
+	}
 	if o.MAC == "" {
 		return e, nil
 	}
@@ -151,6 +167,17 @@ func (o op) endpoint() (bowline.EndpointSpec, error) {
 	}
 	e.MAC = mac
 	return e, nil
+}
+
+// supports refuses what the driver cannot do.
+func (o op) supports(e bowline.EndpointSpec) error {
+	if _, can := o.Driver.(bowline.Publisher); len(e.Ports) > 0 && !can {
+		return invalid("network %q: runtimeConfig: portMappings: %s publishes no ports", o.Config.Name, o.Config.Type)
+	}
+	if _, can := o.Driver.(bowline.Shaper); e.Rates != (bowline.Rates{}) && !can {
+		return invalid("network %q: bandwidth: %s limits no rates", o.Config.Name, o.Config.Type)
+	}
+	return nil
 }
 
 func (o op) network(pools []bowline.Pool) bowline.NetworkConfig {
@@ -209,11 +236,11 @@ func hasLink(ctx context.Context, sandbox *netns.Handle, name string) bool {
 
 // cleanUp removes what an attachment that did not end well may have left.
 func (o op) cleanUp(ctx context.Context, ipam ipamCaller, r state.Endpoint) error {
-	n, e := o.network(nil), bowline.EndpointSpec{ID: r.ID, IfName: r.IfName}
-	if r.Options != nil {
-		n.Options = r.Options
+	n := r.Config()
+	if r.Options == nil {
+		n.Options = o.Options
 	}
-	return errors.Join(o.Driver.DeleteEndpoint(ctx, n, e), ipam.release(ctx))
+	return errors.Join(o.Driver.DeleteEndpoint(ctx, n, r.Spec()), ipam.release(ctx))
 }
 
 // addrsOf parses what a previous result says.

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/bowline-net/bowline"
 )
 
 // newest is the version of the spec that errors are printed in when the caller
@@ -27,6 +29,8 @@ type Config struct {
 	HasDNS     bool
 	MAC        string // by runtimeConfig, args.cni or CNI_ARGS, in this order
 	PrevResult json.RawMessage
+	Ports      []bowline.PortMapping // of the portMappings capability
+	Rates      bowline.Rates         // of the configuration, else of the bandwidth capability
 	// Valid lists the attachments that GC must keep; nil if the key is absent,
 	// which is not the same as an empty list.
 	Valid []types.GCAttachment
@@ -45,8 +49,13 @@ type document struct {
 	Args       struct {
 		CNI struct{ MAC string } `json:"cni"`
 	} `json:"args"`
-	RuntimeConfig struct{ MAC string }  `json:"runtimeConfig"`
-	Valid         *[]types.GCAttachment `json:"cni.dev/valid-attachments"`
+	bandwidth
+	RuntimeConfig struct {
+		MAC          string
+		PortMappings []portMapping
+		Bandwidth    *bandwidth
+	} `json:"runtimeConfig"`
+	Valid *[]types.GCAttachment `json:"cni.dev/valid-attachments"`
 	// OldValid is what libcni called it before the spec was final, and still sends.
 	OldValid *[]types.GCAttachment `json:"cni.dev/attachments"`
 }
@@ -55,6 +64,7 @@ type document struct {
 var structural = [...]string{
 	"cniVersion", "cniVersions", "name", "type", "ipam", "dns", "prevResult", "args", "runtimeConfig", "capabilities",
 	"disableCheck", "disableGC", "loadOnlyInlinedPlugins",
+	"ingressRate", "ingressBurst", "egressRate", "egressBurst",
 }
 
 // Parse reads the configuration. Errors have code 6 for JSON that is none and
@@ -92,6 +102,12 @@ func Parse(c Command) (Config, error) {
 		return cfg, invalid("network name %q: want letters, digits, dots, underscores and hyphens, a letter or digit first", cfg.Name)
 	}
 	var err error
+	if cfg.Ports, err = portMappings(doc.RuntimeConfig.PortMappings); err != nil {
+		return cfg, err
+	}
+	if cfg.Rates, err = rates(doc.bandwidth, doc.RuntimeConfig.Bandwidth); err != nil {
+		return cfg, err
+	}
 	cfg.Options, err = options(c.Stdin)
 	return cfg, err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/netns"
@@ -21,10 +20,10 @@ func (o op) del(ctx context.Context) error {
 	n, e := o.network(nil), bowline.EndpointSpec{ID: o.ID(), IfName: o.IfName}
 	var damaged *state.DamagedError
 	switch {
-	case rerr == nil:
-		e.Addrs = r.Addrs
+	case rerr == nil: // as it was attached
+		e = r.Spec()
 		if r.Options != nil {
-			n.Options = r.Options // as they were when it was attached
+			n = r.Config()
 		}
 	case errors.As(rerr, &damaged), errors.Is(rerr, fs.ErrNotExist):
 		if prev, err := o.prevResult(); err == nil && prev != nil {
@@ -62,7 +61,6 @@ func (o op) check(ctx context.Context) error {
 		return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("CNI_NETNS=%q: %v", o.Netns, err))
 	}
 	defer sandbox.Close()
-	e := bowline.EndpointSpec{ID: o.ID(), IfName: o.IfName, Sandbox: sandbox}
 	r, err := o.endpoints.Get(ctx, o.Face.Name, o.Config.Name, o.ID())
 	if errors.Is(err, fs.ErrNotExist) {
 		return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("network %q: there is no record of container %s as %s", o.Config.Name, o.ContainerID, o.IfName))
@@ -70,10 +68,8 @@ func (o op) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.Addrs = r.Addrs
-	if e.MAC, err = net.ParseMAC(r.MAC); err != nil { // as it was made, whatever was asked for since
-		e.MAC = nil
-	}
+	e := r.Spec() // as it was made, whatever was asked for since
+	e.Sandbox = sandbox
 	ipam, err := o.ipam()
 	if err != nil {
 		return err

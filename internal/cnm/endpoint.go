@@ -124,18 +124,12 @@ func (d *NetworkDriver) attach(ctx context.Context, n Network, e bowline.Endpoin
 }
 
 func (d *NetworkDriver) record(n Network, e bowline.EndpointSpec) state.Endpoint {
-	return state.Endpoint{
+	r := state.Endpoint{
 		Driver: d.Name, Face: face, Network: n.ID, ID: e.ID, BootID: state.BootID(),
-		Addrs: e.Addrs, MAC: e.MAC.String(), Options: n.Options, EndpointOptions: e.Options,
-		Created: time.Now().UTC(),
+		Pools: n.Pools, Options: n.Options, Created: time.Now().UTC(),
 	}
-}
-
-// recorded returns the endpoint that a record tells of.
-func recorded(r state.Endpoint) bowline.EndpointSpec {
-	e := bowline.EndpointSpec{ID: r.ID, Addrs: r.Addrs, Options: r.EndpointOptions}
-	e.MAC, _ = net.ParseMAC(r.MAC) // empty: none was known yet
-	return e
+	r.SetSpec(e)
+	return r
 }
 
 // answer fills in what asked left empty, and nothing else.
@@ -181,7 +175,7 @@ func (d *NetworkDriver) join(ctx context.Context, r joinRequest) (joinResponse, 
 	att, known := d.attachments[rec.ID]
 	d.mu.Unlock()
 	if !known { // made by a process before this one
-		if att, err = d.attach(ctx, n, recorded(rec)); err != nil {
+		if att, err = d.attach(ctx, n, rec.Spec()); err != nil {
 			return none, err
 		}
 	}
@@ -258,7 +252,7 @@ func (d *NetworkDriver) deleteEndpoint(ctx context.Context, r endpointRequest) (
 
 // removeEndpoint undoes what createEndpoint did, the record last.
 func (d *NetworkDriver) removeEndpoint(ctx context.Context, n Network, rec state.Endpoint) error {
-	if err := d.Driver.DeleteEndpoint(ctx, n.Config(), recorded(rec)); err != nil {
+	if err := d.Driver.DeleteEndpoint(ctx, n.Config(), rec.Spec()); err != nil {
 		return err
 	}
 	d.mu.Lock()

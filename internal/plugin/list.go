@@ -95,8 +95,7 @@ func alive(r state.Endpoint) bool {
 }
 
 func (s Spec) remove(ctx context.Context, d bowline.Driver, r state.Endpoint) error {
-	n := bowline.NetworkConfig{ID: r.Network, Options: r.Options}
-	if err := d.DeleteEndpoint(ctx, n, bowline.EndpointSpec{ID: r.ID, IfName: r.IfName, Addrs: r.Addrs}); err != nil {
+	if err := d.DeleteEndpoint(ctx, r.Config(), r.Spec()); err != nil {
 		return err
 	}
 	if r.IPAM == "bowline-ipam" {

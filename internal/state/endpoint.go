@@ -6,9 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/bowline-net/bowline"
 )
 
 // An Endpoint is the record of one attachment: who is attached where. Faces
@@ -27,6 +30,13 @@ type Endpoint struct {
 	Link      string         `json:"link,omitempty"` // host end
 	MAC       string         `json:"mac,omitempty"`
 	Addrs     []netip.Prefix `json:"addrs,omitempty"`
+	// Pools are those of the network that the addresses are from.
+	Pools []bowline.Pool `json:"pools,omitempty"`
+	// Ports are what is published: as asked for until the record is Ready, then
+	// with the host ports that were chosen.
+	Ports  []bowline.PortMapping `json:"ports,omitempty"`
+	Rates  bowline.Rates         `json:"rates,omitzero"`
+	Policy []bowline.PolicyRule  `json:"policy,omitempty"`
 	// Options are those of the network, so that gc can call the driver
 	// without the engine's configuration.
 	Options map[string]string `json:"options,omitempty"`
@@ -38,6 +48,32 @@ type Endpoint struct {
 	// Ready is set when the attachment was completed. It is in the record's
 	// name, not in its body, so that completing is a rename.
 	Ready bool `json:"-"`
+}
+
+// Config returns the network as its driver saw it.
+func (r Endpoint) Config() bowline.NetworkConfig {
+	return bowline.NetworkConfig{ID: r.Network, Pools: r.Pools, Options: r.Options}
+}
+
+// Spec returns the endpoint as its driver saw it, without the sandbox.
+func (r Endpoint) Spec() bowline.EndpointSpec {
+	e := bowline.EndpointSpec{
+		ID: r.ID, IfName: r.IfName, Addrs: r.Addrs, Options: r.EndpointOptions,
+		Ports: r.Ports, Rates: r.Rates, Policy: r.Policy,
+	}
+	e.MAC, _ = net.ParseMAC(r.MAC) // empty: none was known yet
+	return e
+}
+
+// SetSpec puts what r must remember of e into it.
+func (r *Endpoint) SetSpec(e bowline.EndpointSpec) {
+	r.Addrs, r.Ports, r.Rates, r.Policy = e.Addrs, e.Ports, e.Rates, e.Policy
+	if e.Options != nil {
+		r.EndpointOptions = e.Options
+	}
+	if e.MAC != nil {
+		r.MAC = e.MAC.String()
+	}
 }
 
 // Endpoints is the store of endpoint records of all drivers and faces on this host.
