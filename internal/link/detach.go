@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deleteDetached removes the link with that index and returns as soon as the
-// kernel has announced that it is gone, while a child process sits out the rest
-// of the system call.
+// deleteDetached sends the request, which deletes the links with those indexes,
+// and returns as soon as the kernel has announced that all are gone, while a
+// child process sits out the rest of the system call.
 //
 // The announcement (RTM_DELLINK) comes after the device and its peer have been
 // taken off all lists, and before rtnl_unlock starts to wait for the grace
 // period (netdev_run_todo in net/core/dev.c): from then on nobody can find,
 // use or be in the way of the name. A thread would not do instead of a process:
 // whoever waits for this process would wait for its threads.
-func (h *Handle) deleteDetached(index int) error {
+func (h *Handle) deleteDetached(deletion *msg, indexes []int) error {
 	var watch, send int = -1, -1
 	err := h.inside(func() (err error) {
 		if watch, err = linkSocket(unix.RTMGRP_LINK); err == nil {
@@ -36,13 +36,16 @@ func (h *Handle) deleteDetached(index int) error {
 		return fmt.Errorf("pipe: %w", err)
 	}
 	defer closeAll(&alive[0], &alive[1])
-	request := deleteMessage(index).finish(1)
-	pid, err := forkWrite(send, alive[1], request)
+	keep := -1
+	if h.Keep != nil {
+		keep = h.Keep()
+	}
+	pid, err := forkWrite(send, alive[1], keep, deletion.finish(1))
 	if err != nil {
 		return fmt.Errorf("start child: %w", err)
 	}
 	closeAll(&alive[1])
-	gone, err := waitGone(watch, alive[0], index)
+	gone, err := waitGone(watch, alive[0], indexes)
 	if err != nil || gone {
 		return err
 	}
@@ -50,15 +53,15 @@ func (h *Handle) deleteDetached(index int) error {
 	// link was gone before. Ask again, this time for the answer.
 	var status unix.WaitStatus
 	_, _ = unix.Wait4(pid, &status, 0, nil)
-	err = h.conn.do(deleteMessage(index))
-	if err == nil || isNoDevice(err) {
-		return nil
-	}
-	return err
+	return orGone(h.conn.do(deletion))
 }
 
-// waitGone waits for the announcement, or for the child's end: then it is false.
-func waitGone(watch, alive, index int) (bool, error) {
+// waitGone waits for the announcements, or for the child's end: then it is false.
+func waitGone(watch, alive int, indexes []int) (bool, error) {
+	left := map[int]bool{}
+	for _, index := range indexes {
+		left[index] = true
+	}
 	buf := make([]byte, 64<<10)
 	for {
 		fds := []unix.PollFd{{Fd: int32(watch), Events: unix.POLLIN}, {Fd: int32(alive), Events: unix.POLLIN}}
@@ -73,7 +76,8 @@ func waitGone(watch, alive, index int) (bool, error) {
 			if err != nil && err != unix.EINTR && err != unix.ENOBUFS {
 				return false, fmt.Errorf("wait for the end of a link: %w", err)
 			}
-			if announces(buf[:max(n, 0)], index) {
+			announced(buf[:max(n, 0)], func(index int) { delete(left, index) })
+			if len(left) == 0 {
 				return true, nil
 			}
 			continue
@@ -84,21 +88,19 @@ func waitGone(watch, alive, index int) (bool, error) {
 	}
 }
 
-// announces reports whether b tells the end of the link itself. The end of its
-// being a bridge port is told first, with family AF_BRIDGE.
-func announces(b []byte, index int) bool {
+// announced calls f with the index of each link whose end b tells. The end of
+// its being a bridge port is told first, with family AF_BRIDGE.
+func announced(b []byte, f func(index int)) {
 	for len(b) >= headerLen+unix.SizeofIfInfomsg {
 		size := int(binary.NativeEndian.Uint32(b))
 		if size < headerLen || size > len(b) {
-			return false
+			return
 		}
-		if binary.NativeEndian.Uint16(b[4:]) == unix.RTM_DELLINK && b[headerLen] == unix.AF_UNSPEC &&
-			int(int32(binary.NativeEndian.Uint32(b[headerLen+4:]))) == index {
-			return true
+		if binary.NativeEndian.Uint16(b[4:]) == unix.RTM_DELLINK && b[headerLen] == unix.AF_UNSPEC {
+			f(int(int32(binary.NativeEndian.Uint32(b[headerLen+4:]))))
 		}
 		b = b[min((size+3)&^3, len(b)):]
 	}
-	return false
 }
 
 func linkSocket(groups uint32) (int, error) {
@@ -123,9 +125,9 @@ func closeAll(fds ...*int) {
 }
 
 // forkWrite starts a child that writes data to the socket and exits. It holds
-// nothing else of ours open but alive: not our standard output, whose end the
-// engine waits for, not a lock, not a namespace.
-func forkWrite(socket, alive int, data []byte) (pid int, err error) {
+// nothing else of ours open but alive, and keep unless it is -1: not our
+// standard output, whose end the engine waits for, not a lock, not a namespace.
+func forkWrite(socket, alive, keep int, data []byte) (pid int, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	// A signal handled in the child would run Go's handler in a process that
@@ -138,7 +140,7 @@ func forkWrite(socket, alive int, data []byte) (pid int, err error) {
 		return 0, err
 	}
 	defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
-	r, errno := fork(uintptr(socket), uintptr(alive), unsafe.Pointer(&data[0]), uintptr(len(data)))
+	r, errno := fork(uintptr(socket), uintptr(alive), uintptr(keep), unsafe.Pointer(&data[0]), uintptr(len(data)))
 	runtime.KeepAlive(data)
 	if errno != 0 {
 		return 0, errno
@@ -153,18 +155,24 @@ func forkWrite(socket, alive int, data []byte) (pid int, err error) {
 //go:noinline
 //go:norace
 //go:nosplit
-func fork(socket, alive uintptr, data unsafe.Pointer, size uintptr) (uintptr, syscall.Errno) {
+func fork(socket, alive, keep uintptr, data unsafe.Pointer, size uintptr) (uintptr, syscall.Errno) {
 	pid, _, errno := syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 	if pid != 0 || errno != 0 {
 		return pid, errno
 	}
-	// Move the two to 0 and 1 by way of numbers that none of them has.
+	// Move them to 0, 1 and 2 by way of numbers that none of them has.
 	s, _, _ := syscall.RawSyscall(syscall.SYS_FCNTL, socket, syscall.F_DUPFD, 64)
 	a, _, _ := syscall.RawSyscall(syscall.SYS_FCNTL, alive, syscall.F_DUPFD, 64)
+	k, _, kept := syscall.RawSyscall(syscall.SYS_FCNTL, keep, syscall.F_DUPFD, 64)
 	syscall.RawSyscall(syscall.SYS_DUP3, s, 0, 0)
 	syscall.RawSyscall(syscall.SYS_DUP3, a, 1, 0)
-	if _, _, e := syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 2, 1<<31-1, 0); e != 0 { // before Linux 5.9
-		for fd := uintptr(2); fd < 1024; fd++ {
+	first := uintptr(2)
+	if kept == 0 {
+		syscall.RawSyscall(syscall.SYS_DUP3, k, 2, 0)
+		first = 3
+	}
+	if _, _, e := syscall.RawSyscall(unix.SYS_CLOSE_RANGE, first, 1<<31-1, 0); e != 0 { // before Linux 5.9
+		for fd := first; fd < 1024; fd++ {
 			syscall.RawSyscall(syscall.SYS_CLOSE, fd, 0, 0)
 		}
 	}

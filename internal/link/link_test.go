@@ -103,6 +103,32 @@ func TestDelete(t *testing.T) {
 	}
 }
 
+func TestDeleteTogether(t *testing.T) {
+	t.Parallel()
+	for _, detach := range []bool{false, true} {
+		sandbox := netnstest.New(t)
+		host, inside := open(t), openIn(t, sandbox)
+		host.Detach = detach
+		bridgeWithVeth(t, host, sandbox, nil)
+		other := link.Veth{Name: "other", Peer: "eth1", PeerNS: sandbox}
+		if err := host.CreateVeth(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		if err := host.Delete(t.Context(), "outer", "nobody", "other"); err != nil {
+			t.Fatal(err)
+		}
+		if names, err := host.Names(t.Context()); err != nil || !slices.Equal(names, []string{"br0"}) {
+			t.Errorf("detach %v: host has %v, %v afterwards, want br0", detach, names, err)
+		}
+		if names, err := inside.Names(t.Context()); err != nil || len(names) != 0 {
+			t.Errorf("detach %v: sandbox has %v, %v afterwards", detach, names, err)
+		}
+		if err := host.Delete(t.Context(), "outer", "other"); err != nil {
+			t.Errorf("delete of nothing: %v", err)
+		}
+	}
+}
+
 func TestEnsureBridge(t *testing.T) {
 	t.Parallel()
 	ns := netnstest.New(t)

@@ -7,9 +7,11 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/bowline-net/bowline"
@@ -21,6 +23,7 @@ type Handle struct {
 	ns   bowline.Namespace // nil: the namespace of the process
 	mu   sync.Mutex        // one transaction at a time, for the library collects them in the connection
 	conn *nftables.Conn    // opened at first use
+	raw  syscall.RawConn   // conn's socket
 }
 
 // Open returns a handle on the tables of ns, or of the process's namespace if
@@ -39,6 +42,19 @@ func (h *Handle) Close() error {
 	return c.CloseLasting()
 }
 
+// Socket returns the handle's socket, or -1 if nothing has been asked yet.
+// Closing it after elements were deleted waits for the kernel, see the package
+// comment; a process that must not wait can leave it to another.
+func (h *Handle) Socket() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	socket := -1
+	if h.conn != nil && h.raw != nil {
+		_ = h.raw.Control(func(fd uintptr) { socket = int(fd) })
+	}
+	return socket
+}
+
 // building is held while a transaction is put together: the library numbers
 // sets by a variable that all connections of a process share.
 var building sync.Mutex
@@ -50,7 +66,10 @@ func (h *Handle) with(f func(*nftables.Conn) error) error {
 	building.Lock()
 	defer building.Unlock()
 	if h.conn == nil {
-		opts := []nftables.ConnOption{nftables.AsLasting()}
+		opts := []nftables.ConnOption{nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) (err error) {
+			h.raw, err = c.SyscallConn()
+			return err
+		})}
 		if h.ns != nil {
 			opts = append(opts, nftables.WithNetNSFd(int(h.ns.Fd())))
 		}

@@ -23,7 +23,7 @@ func main() {
 			if err != nil {
 				return nil, err
 			}
-			d.host.Detach = oneShot
+			d.host.Detach, d.host.Keep = oneShot, d.rules.Socket
 			return d, nil
 		},
 		Options:         func() *flag.FlagSet { return new(options).flags() },
