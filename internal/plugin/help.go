@@ -12,22 +12,21 @@ func (s Spec) help(w io.Writer) error {
 	name := "bowline-" + s.Name
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s\n\nUsage:\n", s.Name, s.Summary)
-	for _, line := range [][2]string{
-		{"", "run one CNI command, the one CNI_COMMAND names"},
-		{" serve", "serve Docker as the network driver " + name},
-		{" list", "print the endpoints that exist"},
-		{" prune", "remove what no container uses any more"},
-		{" help, version", ""},
-	} {
-		fmt.Fprintln(&b, strings.TrimRight(fmt.Sprintf("  %-32s%s", name+line[0], line[1]), " "))
+	usage := func(args, about string) {
+		fmt.Fprintln(&b, strings.TrimRight(fmt.Sprintf("  %-32s%s", name+args, about), " "))
 	}
+	usage("", "run one CNI command, the one CNI_COMMAND names")
+	for _, v := range verbs() {
+		usage(strings.TrimRight(" "+v.name+" "+v.args, " "), v.about)
+	}
+	usage(" help, version", "")
 	b.WriteString("\nFlags of serve:\n")
 	printFlags(&b, s.serveFlags(new(serveOptions)), "-", " ")
 	b.WriteString("\nNetwork options, as keys in a CNI file or after \"docker network create -o\":\n")
 	printFlags(&b, s.Options(), "", "=")
 	b.WriteString("\nEndpoint options, after \"docker run --network name=NET,driver-opt=\":\n")
 	printFlags(&b, s.EndpointOptions(), "", "=")
-	b.WriteString("\nExit status: 0 done, 1 failed, 2 wrong usage.\n")
+	b.WriteString("\nExit status: 0 done, 1 failed, 2 wrong usage, 3 something differs, 4 no such command.\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/cnm"
@@ -28,25 +27,46 @@ func (s Spec) mine(ctx context.Context) ([]state.Endpoint, error) {
 	return rs, err
 }
 
-// list prints one line per endpoint.
-func (s Spec) list(ctx context.Context, w io.Writer) error {
+// matching returns those of them that container names, by its ID, the first
+// letters of that, or the name that people call it; network and ifname narrow
+// the choice unless they are empty.
+func (s Spec) matching(ctx context.Context, container, network, ifname string) ([]state.Endpoint, error) {
 	rs, err := s.mine(ctx)
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "NETWORK\tENDPOINT\tADDRESSES\tLINK\tMAC\tBY")
-	for _, r := range rs {
+	exact := func(r state.Endpoint) bool { return slices.Contains([]string{r.ID, r.Container, r.Name}, container) }
+	near := func(r state.Endpoint) bool {
+		return strings.HasPrefix(r.Container, container) || strings.HasPrefix(r.ID, container)
+	}
+	is := near
+	if container != "" && slices.ContainsFunc(rs, exact) {
+		is = exact
+	}
+	return slices.DeleteFunc(rs, func(r state.Endpoint) bool {
+		return !is(r) || network != "" && r.Network != network || ifname != "" && r.IfName != ifname
+	}), err
+}
+
+// list prints one line per endpoint.
+func (s Spec) list(ctx context.Context, c *call) error {
+	if _, err := c.parse(c.flags()); err != nil {
+		return err
+	}
+	rs, err := s.mine(ctx)
+	return errors.Join(err, printRows(c, "NETWORK\tENDPOINT\tADDRESSES\tLINK\tMAC\tBY", rs, func(w io.Writer, r state.Endpoint) {
 		var as []string
 		for _, a := range r.Addrs {
 			as = append(as, a.String())
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Network, r.ID, strings.Join(as, " "), r.Link, r.MAC, r.Face)
-	}
-	return errors.Join(err, t.Flush())
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Network, r.ID, strings.Join(as, " "), r.Link, r.MAC, r.Face)
+	}))
 }
 
 // prune removes the endpoints whose sandbox is gone, and those of a previous
 // boot, and then the networks that have no endpoint. Docker's are left to
 // Docker, which ends them itself.
-func (s Spec) prune(ctx context.Context, w io.Writer) error {
+func (s Spec) prune(ctx context.Context, c *call) error {
+	if _, err := c.parse(NewOptions()); err != nil {
+		return err
+	}
 	rs, err := s.mine(ctx)
 	errs := []error{err}
 	d, err := s.New(false)
@@ -61,9 +81,9 @@ func (s Spec) prune(ctx context.Context, w io.Writer) error {
 			errs = append(errs, err)
 			continue
 		}
-		fmt.Fprintf(w, "removed %s from network %s\n", r.ID, r.Network)
+		fmt.Fprintf(c.stdout, "removed %s from network %s\n", r.ID, r.Network)
 	}
-	return errors.Join(append(errs, s.pruneNetworks(ctx, d, w))...)
+	return errors.Join(append(errs, s.pruneNetworks(ctx, d, c.stdout))...)
 }
 
 func (s Spec) pruneNetworks(ctx context.Context, d bowline.Driver, w io.Writer) error {

@@ -1,10 +1,7 @@
 package plugin
 
 import (
-	"context"
 	"flag"
-	"fmt"
-	"io"
 	"os"
 
 	"github.com/bowline-net/bowline"
@@ -25,20 +22,13 @@ type Spec struct {
 	EndpointOptions func() *flag.FlagSet
 }
 
-// Exit statuses, as the help screen lists them.
-const (
-	exitDone = iota
-	exitFailed
-	exitUsage
-)
-
 // Main runs the plugin and returns its exit status. With CNI_COMMAND in the
 // environment it is one CNI command; else the arguments say what to do.
 func Main(s Spec) int {
 	if os.Getenv("CNI_COMMAND") != "" {
 		return s.cni()
 	}
-	return s.command(os.Args[1:], os.Stdout, os.Stderr)
+	return s.command(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 }
 
 // cni runs one CNI command, away from the main goroutine: that one has the main
@@ -53,31 +43,4 @@ func (s Spec) cni() int {
 		})
 	}()
 	return <-status
-}
-
-func (s Spec) command(args []string, stdout, stderr io.Writer) int {
-	if len(args) == 0 {
-		args = []string{"help"}
-	}
-	var err error
-	switch args[0] {
-	case "help", "-h", "-help", "--help":
-		err = s.help(stdout)
-	case "version", "-version", "--version":
-		_, err = fmt.Fprintf(stdout, "bowline-%s %s\n", s.Name, s.Version)
-	case "list":
-		err = s.list(context.Background(), stdout)
-	case "prune":
-		err = s.prune(context.Background(), stdout)
-	case "serve":
-		return s.serve(args[1:], stderr)
-	default:
-		fmt.Fprintf(stderr, "bowline-%s: unknown command %q: want serve, list, prune, help or version; CNI needs CNI_COMMAND in the environment\n", s.Name, args[0])
-		return exitUsage
-	}
-	if err != nil {
-		fmt.Fprintf(stderr, "bowline-%s: %v\n", s.Name, err)
-		return exitFailed
-	}
-	return exitDone
 }

@@ -2,13 +2,8 @@ package plugin
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
-	"io"
 	"log/slog"
-	"os/signal"
-	"syscall"
 
 	"github.com/bowline-net/bowline/internal/cnm"
 )
@@ -29,39 +24,23 @@ func (s Spec) serveFlags(o *serveOptions) *flag.FlagSet {
 	return fs
 }
 
-// serve runs until SIGTERM or SIGINT.
-func (s Spec) serve(args []string, stderr io.Writer) int {
+// serve runs until ctx is done.
+func (s Spec) serve(ctx context.Context, call *call) error {
 	var o serveOptions
-	fs := s.serveFlags(&o)
-	fail := func(status int, err error) int {
-		fmt.Fprintf(stderr, "bowline-%s serve: %v\n", s.Name, err)
-		return status
-	}
-	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
-		_ = s.help(stderr)
-		return exitDone
-	} else if err != nil {
-		return fail(exitUsage, err)
-	}
-	if fs.NArg() > 0 {
-		return fail(exitUsage, fmt.Errorf("unexpected argument %q", fs.Arg(0)))
+	if _, err := call.parse(s.serveFlags(&o)); err != nil {
+		return err
 	}
 	d, err := s.New(false)
 	if err != nil {
-		return fail(exitFailed, err)
+		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	c := cnm.Config{
 		Sockets: []string{o.socket},
 		Network: &cnm.NetworkDriver{Driver: d, Name: s.Name},
-		Log:     slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level})),
+		Log:     slog.New(slog.NewTextHandler(call.stderr, &slog.HandlerOptions{Level: o.level})),
 	}
 	if o.ipam {
 		c.IPAM = &cnm.IPAMDriver{}
 	}
-	if err := cnm.Serve(ctx, c); err != nil {
-		return fail(exitFailed, err)
-	}
-	return exitDone
+	return cnm.Serve(ctx, c)
 }

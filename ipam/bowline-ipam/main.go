@@ -18,6 +18,8 @@ const (
 	exitDone = iota
 	exitFailed
 	exitUsage
+	_ // of what only network plugins can find
+	exitNoVerb
 )
 
 func main() {
@@ -45,7 +47,7 @@ func command(args []string, stdout, stderr io.Writer) int {
 		return serve(args[1:], stdout, stderr)
 	default:
 		fmt.Fprintf(stderr, "bowline-ipam: unknown command %q: want serve, list, prune, help or version; CNI needs CNI_COMMAND in the environment\n", args[0])
-		return exitUsage
+		return exitNoVerb
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "bowline-ipam: %v\n", err)

