@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -36,7 +37,7 @@ func (h *Handle) CheckEndpoint(ctx context.Context, n Network, e Endpoint) error
 				return err
 			}
 		}
-		for _, want := range append(n.elements(), e.elements(n)...) {
+		for _, want := range slices.Concat(n.elements(), e.shared(n), e.elements(n)) {
 			if err := want.check(c); err != nil {
 				return err
 			}

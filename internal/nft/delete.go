@@ -64,7 +64,7 @@ func deleteWhere(c *nftables.Conn, prefix string) error {
 // endpointElements returns the endpoint elements whose comment starts with prefix.
 func endpointElements(c *nftables.Conn, prefix string) ([]element, error) {
 	var found []element
-	for _, s := range []*nftables.Set{allowed(), guarded()} {
+	for _, s := range []*nftables.Set{allowed(), guarded(), ipv4().published(), ipv6().published(), ipv4().open(), ipv6().open()} {
 		all, err := dump(c, s)
 		if err != nil {
 			return nil, err
@@ -118,7 +118,7 @@ func (h *Handle) DeleteNetwork(ctx context.Context, n Network) error {
 			if err := pruneMasqChains(c, f); err != nil {
 				return err
 			}
-			if err := pruneTable(c, f.table, f.bridges(), f.masq()); err != nil {
+			if err := pruneTable(c, f.table, f.into(), f.masq()); err != nil {
 				return err
 			}
 		}
@@ -129,7 +129,7 @@ func (h *Handle) DeleteNetwork(ctx context.Context, n Network) error {
 func deleteBridge(c *nftables.Conn, f family, bridge string) error {
 	key := string(name16(bridge))
 	var found []element
-	for _, s := range []*nftables.Set{f.pair(), f.from(), f.to(), f.bridges(), f.masq()} {
+	for _, s := range []*nftables.Set{f.pair(), f.from(), f.to(), f.into(), f.trusted(), f.masq()} {
 		all, err := dump(c, s)
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -95,6 +96,10 @@ type Network struct {
 	V4, V6   bool   // families it has
 	Internal bool   // nothing passes between it and anything else
 	ICC      bool   // its containers may reach each other through the host's IP stack
+	// What of it can be reached from beyond it.
+	Access4, Access6 Access
+	Open             bool     // our other networks reach all of it
+	Trusted          []string // links from which open ports can be reached in any case
 	// Masq are prefixes whose addresses hide behind the host's where traffic
 	// leaves them.
 	Masq []netip.Prefix
@@ -105,6 +110,10 @@ type Endpoint struct {
 	ID   string
 	Port string           // host end of its veth
 	MAC  net.HardwareAddr // nil: not checked; else the only sender address that Port may use
+	// Closed are addresses of it that can be reached by published ports only, on
+	// a network with AccessPublished.
+	Closed []netip.Addr
+	Open   []Service // what can be reached directly where not everything can
 }
 
 // An element to add or delete, with its set.
@@ -124,7 +133,7 @@ func (h *Handle) EnsureNetwork(ctx context.Context, n Network) error {
 // EnsureEndpoint adds the elements of the endpoint and of its network in one
 // transaction. Errors are as in EnsureNetwork.
 func (h *Handle) EnsureEndpoint(ctx context.Context, n Network, e Endpoint) error {
-	elements := append(n.elements(), e.elements(n)...)
+	elements := slices.Concat(n.elements(), e.shared(n), e.elements(n))
 	return h.ensure(ctx, fmt.Sprintf("add firewall elements of endpoint %q", e.ID), elements, func(c *nftables.Conn) {
 		n.setUp(c)
 		e.setUp(c)
@@ -193,20 +202,15 @@ func (n Network) elements() []element {
 	var es []element
 	bridge := name16(n.Bridge)
 	for _, f := range n.families() {
-		pair, from := verdict(expr.VerdictAccept, ""), verdict(expr.VerdictGoto, fromOpen)
-		icc, out := "accept", "goto "+fromOpen
-		if !n.ICC {
-			pair, icc = verdict(expr.VerdictDrop, ""), "drop"
+		pair, from := accepts(), leadsTo(fromOpen)
+		if !n.ICC { // they may still reach what is published to everybody
+			pair = leadsTo(toNAT)
 		}
 		if n.Internal {
-			from, out = verdict(expr.VerdictDrop, ""), "drop"
-			es = append(es, element{f.to(), nftables.SetElement{Key: bridge, VerdictData: verdict(expr.VerdictDrop, ""), Comment: "drop"}})
+			from = drops()
 		}
-		es = append(es,
-			element{f.pair(), nftables.SetElement{Key: append(name16(n.Bridge), bridge...), VerdictData: pair, Comment: icc}},
-			element{f.from(), nftables.SetElement{Key: bridge, VerdictData: from, Comment: out}},
-			element{f.bridges(), nftables.SetElement{Key: bridge}},
-		)
+		es = append(es, pair.element(f.pair(), append(name16(n.Bridge), bridge...)), from.element(f.from(), bridge))
+		es = append(es, n.entrances(f)...)
 	}
 	for _, p := range n.Masq {
 		es = append(es, element{familyOf(p).masq(), nftables.SetElement{
@@ -229,7 +233,7 @@ func last(p netip.Prefix) []byte {
 }
 
 func (e Endpoint) elements(n Network) []element {
-	var es []element
+	es := e.entrances(n)
 	key := comments(n.ID, e.ID)
 	if e.MAC != nil {
 		es = append(es,

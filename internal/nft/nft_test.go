@@ -124,7 +124,7 @@ func TestCheckNamesTheFirstDifference(t *testing.T) {
 	tests := []struct {
 		name, break_, want string
 	}{
-		{"flushed ruleset", "flush ruleset", `chain from-open of table ip bowline has rules "", want "oifname @bridges drop"`},
+		{"flushed ruleset", "flush ruleset", `chain to-open of table ip bowline has rules "", want "oifname . daddr . l4proto . th dport @open accept; drop"`},
 		{"flushed chain", "flush chain ip6 bowline forward", `chain forward of table ip6 bowline has rules ""`},
 		{"lost masquerading", "delete element ip bowline masq { br0 . 10.1.0.0/24 }", `set masq of table ip bowline lacks br0 . 0a010000`},
 		{"lost isolation", "delete element ip bowline from { br0 }", `set from of table ip bowline lacks br0`},

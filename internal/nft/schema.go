@@ -14,11 +14,18 @@
 //	table ip bowline {                      # and ip6
 //	  map pair    { ifname . ifname : verdict }   bridge to itself: accept, or drop without icc
 //	  map from    { ifname : verdict }            out of a bridge: goto from-open, or drop if internal
-//	  map to      { ifname : verdict }            into a bridge: drop if internal
-//	  set bridges { ifname }                      what from-open may not reach
+//	  map to      { ifname : verdict }            into a bridge from outside: goto a to-chain, or drop if internal
+//	  map into    { ifname : verdict }            into a bridge from another of ours, likewise
+//	  map trusted { ifname . ifname : verdict }   into a bridge, from a link that may reach its open ports
+//	  set published { ifname . addr }             out to a container that can be reached by published ports only
+//	  set open    { ifname . addr . proto . port } out to a port that can be reached directly
 //	  map masq    { ifname . prefix : verdict }   out of a bridge, sent by: jump to the prefix's chain
 //	  chain forward     { iifname . oifname vmap @pair; iifname vmap @from; oifname vmap @to }
-//	  chain from-open   { oifname @bridges drop }
+//	  chain from-open   { oifname vmap @into }
+//	  chain to-nat      { established accept; ct status dnat accept; oifname . iifname vmap @trusted; drop }
+//	  chain to-published { as to-nat, but: oifname . daddr @published drop }
+//	  chain to-routed   { established accept; icmp accept; goto to-open }
+//	  chain to-open     { oifname . daddr . l4proto . th dport @open accept; drop }
 //	  chain postrouting { iifname . oifname vmap @pair; iifname . saddr vmap @masq }
 //	  chain masq-PREFIX { daddr PREFIX return; daddr multicast return; masquerade }
 //	}
@@ -90,9 +97,7 @@ func concat(types ...nftables.SetDatatype) nftables.SetDatatype {
 func (f family) pair() *nftables.Set {
 	return verdictMap(f.table, "pair", concat(nftables.TypeIFName, nftables.TypeIFName))
 }
-func (f family) from() *nftables.Set    { return verdictMap(f.table, "from", nftables.TypeIFName) }
-func (f family) to() *nftables.Set      { return verdictMap(f.table, "to", nftables.TypeIFName) }
-func (f family) bridges() *nftables.Set { return set(f.table, "bridges", nftables.TypeIFName) }
+func (f family) from() *nftables.Set { return verdictMap(f.table, "from", nftables.TypeIFName) }
 func (f family) masq() *nftables.Set {
 	s := verdictMap(f.table, "masq", concat(nftables.TypeIFName, f.addr))
 	s.Interval = true
@@ -119,15 +124,15 @@ const fromOpen = "from-open"
 
 // sets returns all sets of the family's table, those that rules use among them.
 func (f family) sets() []*nftables.Set {
-	return []*nftables.Set{f.pair(), f.from(), f.to(), f.bridges(), f.masq()}
+	return []*nftables.Set{f.pair(), f.from(), f.to(), f.into(), f.trusted(), f.published(), f.open(), f.masq()}
 }
 
 // chains returns the fixed chains.
 func (f family) chains() []chain {
 	accept := nftables.ChainPolicyAccept
-	return []chain{
+	return append(f.entranceChains(), []chain{
 		{&nftables.Chain{Name: fromOpen, Table: f.table}, []rule{
-			{"oifname @bridges drop", []expr.Any{ifname(expr.MetaKeyOIFNAME, 1), lookup("bridges"), verdict(expr.VerdictDrop, "")}},
+			{"oifname vmap @into", []expr.Any{ifname(expr.MetaKeyOIFNAME, 1), vmap("into")}},
 		}},
 		{&nftables.Chain{
 			Name: "forward", Table: f.table, Type: nftables.ChainTypeFilter, Policy: &accept,
@@ -144,7 +149,7 @@ func (f family) chains() []chain {
 			{"iifname . oifname vmap @pair", []expr.Any{ifname(expr.MetaKeyIIFNAME, 1), ifname(expr.MetaKeyOIFNAME, 2), vmap("pair")}},
 			{"iifname . saddr vmap @masq", []expr.Any{ifname(expr.MetaKeyIIFNAME, 1), f.load(f.saddr, 2), vmap("masq")}},
 		}},
-	}
+	}...)
 }
 
 // masqChain returns the chain of a prefix. It is a function of the prefix
