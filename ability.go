@@ -45,9 +45,17 @@ type Difference struct {
 	Want  string `json:"want,omitempty"` // empty: it should not be there
 }
 
-// A Counter is a Driver that can say what passed an endpoint.
+// A Counter is a Driver that can say what passed endpoints.
 type Counter interface {
-	Count(ctx context.Context, n NetworkConfig, e EndpointSpec) (Counts, error)
+	// Count returns the counts of all places in their order, nil for those of
+	// which nothing is there. It costs about the same for one as for all.
+	Count(ctx context.Context, places []Place) ([]*Counts, error)
+}
+
+// A Place is an endpoint together with its network.
+type Place struct {
+	Network  NetworkConfig
+	Endpoint EndpointSpec
 }
 
 // Counts are of an endpoint since it was made. Received is seen from the

@@ -31,6 +31,7 @@ func verbs() []verb {
 		{"serve", "", "serve Docker as its network driver", Spec.serve},
 		{"list", "[-json]", "print the endpoints that exist", Spec.list},
 		{"prune", "", "remove what no container uses any more", Spec.prune},
+		{"stats", "[-json]", "print what passed each endpoint", Spec.stats},
 	}
 }
 
