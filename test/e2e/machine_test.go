@@ -1,0 +1,307 @@
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/bowline-net/bowline/internal/netns"
+	"github.com/bowline-net/bowline/internal/netns/netnstest"
+)
+
+// A machine is a host on which an engine runs: namespaces of its own for
+// network, mounts, processes, name and IPC, with its own /run, and with
+// /etc, /opt, /usr/local and /var/lib to which only it writes. Everything on it
+// ends with its first process, which ends with the test.
+type machine struct {
+	*host
+	pid    int // of the first process
+	cgroup string
+}
+
+// newMachine returns a machine on which nothing runs yet, and another one
+// beyond it at 192.0.2.2 and 2001:db8::2. The test is skipped without the
+// commands that it needs.
+func newMachine(t *testing.T, needs ...string) *machine {
+	t.Helper()
+	netnstest.RequireRoot(t)
+	for _, name := range append(needs, "nsenter") {
+		if _, err := exec.LookPath(name); err != nil {
+			netnstest.Skip(t, "needs "+name)
+		}
+	}
+	dir, err := os.MkdirTemp("", "d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &machine{host: &host{t: t, dir: dir, used: map[string]conf{}}, cgroup: "bowline-e2e-" + filepath.Base(dir)}
+	h.env = append(os.Environ(), "BOWLINE_E2E_HOST="+dir)
+	t.Cleanup(func() { h.removeDir() })
+	h.boot()
+	h.run("ip", "link", "set", "lo", "up")
+	h.outside()
+	return h
+}
+
+// initScript is the first process. It ends when its standard input does, and
+// waits for orphans meanwhile.
+const initScript = `set -e
+mount --make-rprivate /
+mount -t proc proc /proc
+hostname bowline-e2e
+# Copies of other programs' mounts would keep theirs alive.
+awk '($3 == "nsfs" || $3 == "overlay") && $2 != "/" { print $2 }' /proc/self/mounts | tac | while read -r m; do umount -l "$m" || true; done
+# sysfs shows the network namespace of whoever mounts it; the cgroups stay.
+mkdir -p "$1/cgroup"
+mount --rbind /sys/fs/cgroup "$1/cgroup"
+mount -t sysfs sysfs /sys
+mount --rbind "$1/cgroup" /sys/fs/cgroup
+umount -l "$1/cgroup"
+if [ -f /sys/fs/cgroup/unified/cgroup.procs ]; then umount /sys/fs/cgroup/unified || true; fi
+mount -t tmpfs tmpfs /run
+# What engines and make install write to is the machine's own.
+mkdir "$1/over"
+mount -t tmpfs tmpfs "$1/over"
+for d in etc opt usr/local var/lib; do
+	mkdir -p "$1/over/$d/new" "$1/over/$d/work"
+	mount -t overlay overlay -o "lowerdir=/$d,upperdir=$1/over/$d/new,workdir=$1/over/$d/work" "/$d"
+done
+umount -l "$1/over"
+rmdir "$1/over"
+rm -rf /etc/cni /etc/docker /etc/containers/containers.conf /etc/containerd /opt/cni
+mkdir -p /run/docker/plugins /run/netns /run/lock /etc/docker /etc/cni/net.d
+own() {
+	mkdir -p "$1" "$2"
+	mount --bind "$1" "$2"
+}
+own "$1/run" /run/bowline
+own "$1/lib" /var/lib/bowline
+own "$1/cni" /var/lib/cni
+own "$1/containerd" /var/lib/containerd
+own "$1/containers" /var/lib/containers
+mount --make-rshared /
+# Only a dockerd that turns forwarding on itself sets FORWARD to DROP.
+echo 0 >/proc/sys/net/ipv4/ip_forward
+echo ready
+cat <&0 >/dev/null &
+wait $!
+`
+
+// boot starts the first process.
+func (h *machine) boot() {
+	h.t.Helper()
+	cmd := exec.Command("bash", "-c", initScript, "init", h.dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC}
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() {
+		stdin.Close()
+		cmd.Process.Kill() // and with it everything in its process namespace
+		cmd.Wait()
+		h.removeCgroups()
+	})
+	b := make([]byte, len("ready\n"))
+	if _, err := io.ReadFull(stdout, b); err != nil {
+		cmd.Process.Kill()
+		cmd.Wait()
+		h.t.Fatalf("host does not come up: %v\n%s", err, errs.String())
+	}
+	h.pid = cmd.Process.Pid
+	if h.ns, err = netns.Open(fmt.Sprintf("/proc/%d/ns/net", h.pid)); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { h.ns.Close() })
+}
+
+// inside prepares a command that runs on the host, in all its namespaces.
+func (h *machine) inside(name string, args ...string) *exec.Cmd {
+	return h.command("nsenter", append([]string{"-t", strconv.Itoa(h.pid), "-n", "-m", "-p", "-u", "-i", "--", name}, args...)...)
+}
+
+// sh runs a shell line on the host and returns what it prints.
+func (h *machine) sh(line string) string {
+	h.t.Helper()
+	out, err := h.inside("sh", "-c", line).CombinedOutput()
+	if err != nil {
+		h.t.Fatalf("%s: %v\n%s", line, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// start starts a daemon on the host that writes its log to a file and leaves
+// its process ID, as the host sees it, in /run/NAME.pid.
+func (h *machine) start(name string, args ...string) {
+	h.t.Helper()
+	log, err := os.OpenFile(filepath.Join(h.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := h.inside("sh", append([]string{"-c", `echo $$ >/run/` + name + `.pid; exec "$@"`, "sh"}, args...)...)
+	// Without the mark of what a test leaves behind: it ends with the host.
+	cmd.Env = slices.DeleteFunc(slices.Clone(cmd.Env), func(v string) bool { return strings.HasPrefix(v, "BOWLINE_E2E_HOST=") })
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	go cmd.Wait() // ends with the host at the latest
+}
+
+// stop sends the signal to a daemon and waits for its end.
+func (h *machine) stop(name string, signal string) {
+	h.t.Helper()
+	h.sh(fmt.Sprintf("kill -%s $(cat /run/%s.pid)", signal, name))
+	h.eventually(name, func() error {
+		if h.inside("sh", "-c", fmt.Sprintf("kill -0 $(cat /run/%s.pid)", name)).Run() == nil {
+			return errors.New("does not end")
+		}
+		return nil
+	})
+}
+
+// eventually polls for 60 seconds and shows the daemon's log if that fails.
+func (h *machine) eventually(name string, f func() error) {
+	h.t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			h.t.Fatalf("%s: %v\n%s", name, err, h.log(name))
+		}
+	}
+}
+
+// log returns the end of a daemon's log.
+func (h *machine) log(name string) string {
+	b, err := os.ReadFile(filepath.Join(h.dir, name+".log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-8000):])
+}
+
+// listens returns a condition: somebody listens on that socket of the host.
+func (h *machine) listens(path string) func() error {
+	return func() error {
+		c, err := net.Dial("unix", fmt.Sprintf("/proc/%d/root%s", h.pid, path))
+		if err == nil {
+			c.Close()
+		}
+		return err
+	}
+}
+
+// image writes the file system of the image: busybox under all its names.
+func (h *machine) image() string {
+	h.t.Helper()
+	path := filepath.Join(h.dir, "bb.tar")
+	f, err := os.Create(path)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer f.Close()
+	w := tar.NewWriter(f)
+	box, err := exec.LookPath("busybox")
+	if err != nil {
+		netnstest.Skip(h.t, "needs busybox-static")
+	}
+	data, err := os.ReadFile(box)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	list, err := exec.Command(box, "--list").Output()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	put := func(hd tar.Header, body []byte) {
+		hd.Size = int64(len(body))
+		if err := w.WriteHeader(&hd); err != nil {
+			h.t.Fatal(err)
+		}
+		if _, err := w.Write(body); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	for _, d := range []string{"bin/", "etc/", "proc/", "sys/", "dev/", "tmp/"} {
+		put(tar.Header{Typeflag: tar.TypeDir, Name: d, Mode: 0o755}, nil)
+	}
+	put(tar.Header{Typeflag: tar.TypeReg, Name: "bin/busybox", Mode: 0o755}, data)
+	for _, name := range strings.Fields(string(list)) {
+		if name != "busybox" {
+			put(tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + name, Linkname: "busybox"}, nil)
+		}
+	}
+	if err := w.Close(); err != nil {
+		h.t.Fatal(err)
+	}
+	return path
+}
+
+// removeCgroups removes what containers leave in the machine's cgroups.
+func (h *machine) removeCgroups() {
+	for _, pattern := range []string{"/sys/fs/cgroup/" + h.cgroup, "/sys/fs/cgroup/*/" + h.cgroup} {
+		roots, _ := filepath.Glob(pattern)
+		for _, root := range roots {
+			var dirs []string
+			filepath.WalkDir(root, func(p string, d os.DirEntry, err error) error {
+				if err == nil && d.IsDir() {
+					dirs = append(dirs, p)
+				}
+				return nil
+			})
+			slices.Reverse(dirs)
+			for _, d := range dirs {
+				eventually(h.t, func() error { return os.Remove(d) }) // busy while processes end
+			}
+		}
+	}
+}
+
+// removeDir removes the host's files, once the last mount in them is gone.
+func (h *machine) removeDir() {
+	eventually(h.t, func() error { return os.RemoveAll(h.dir) })
+}
+
+// snapshot is that of a host, and what is mounted where sandboxes are.
+func (h *machine) snapshot() snapshot {
+	h.t.Helper()
+	s := h.host.snapshot()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/mounts", h.pid))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for l := range strings.Lines(string(data)) {
+		if f := strings.Fields(l); strings.HasPrefix(f[1], "/run/netns/") || strings.HasPrefix(f[1], "/run/bowline/") {
+			s["mount"] = append(s["mount"], f[2]+" at "+f[1])
+		}
+	}
+	slices.Sort(s["mount"])
+	return s
+}
