@@ -10,58 +10,97 @@ import (
 	"github.com/coreos/go-iptables/iptables"
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+
+	"github.com/bowline-net/bowline"
 )
 
-const (
-	dockerUser = "DOCKER-USER"
-	ourChain   = "BOWLINE"
-)
+const ourChain = "BOWLINE"
 
-// A door is the DOCKER-USER chain of one of iptables' rulesets: of a family,
-// and kept in nftables or in the legacy tables. Which of the two Docker uses
-// depends on the iptables command that it finds, and a host can have both.
-type door struct {
+// A ruleset is one of iptables': of a family, and kept in nftables or in the
+// legacy tables. Which of the two Docker or ufw uses depends on the iptables
+// command that it finds, and a host can have both.
+type ruleset struct {
 	family nftables.TableFamily
 	legacy bool
 }
 
-func doors() []door {
-	return []door{
+func rulesets() []ruleset {
+	return []ruleset{
 		{nftables.TableFamilyIPv4, false}, {nftables.TableFamilyIPv6, false},
 		{nftables.TableFamilyIPv4, true}, {nftables.TableFamilyIPv6, true},
 	}
 }
 
-// look reports whether the door is there, and whether the bridge has all its
-// room behind it.
-func (h *Handle) look(d door, bridge string) (open, has bool, err error) {
-	if d.legacy {
+// doors are the chains that others keep for rules that are not theirs, all of
+// them after the user's own: Docker's, and ufw's.
+func (r ruleset) doors() []string {
+	if r.family == nftables.TableFamilyIPv6 {
+		return []string{"DOCKER-USER", "ufw6-after-forward"}
+	}
+	return []string{"DOCKER-USER", "ufw-after-forward"}
+}
+
+// A view is what a look at a ruleset shows.
+type view struct {
+	doors  []string // that there are
+	closed []string // of them, those that do not lead to our chain
+	ours   bool     // our chain is there
+	rules  int      // that our chain has for the bridge
+}
+
+// has reports whether nothing is left to do for r.
+func (v view) has(r ruleset, room Room) bool {
+	return len(v.doors) == 0 || v.ours && len(v.closed) == 0 && v.rules == len(r.rules(room))
+}
+
+func (h *Handle) look(r ruleset, bridge string) (v view, err error) {
+	if r.legacy {
 		err = h.inside(func() (err error) {
-			open, has, err = d.lookLegacy(bridge)
+			v, err = r.lookLegacy(bridge)
 			return err
 		})
-		return open, has, err
+		return v, err
 	}
 	err = h.with(func(c *nftables.Conn) error {
-		t := &nftables.Table{Name: "filter", Family: d.family}
-		if _, err := c.ListChain(t, dockerUser); err != nil {
-			return err
+		if _, err := c.ListTableOfFamily("filter", r.family); err != nil {
+			return nil // no such table: the library has no error of its own for it
 		}
-		open = true
-		ours, err := c.GetRules(t, &nftables.Chain{Name: ourChain, Table: t})
-		if err != nil {
-			return err
+		t := &nftables.Table{Name: "filter", Family: r.family}
+		for _, door := range r.doors() {
+			rs, err := rulesOf(c, t, door)
+			if errors.Is(err, bowline.ErrUnknown) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			v.doors = append(v.doors, door)
+			if !slices.ContainsFunc(rs, jumps) {
+				v.closed = append(v.closed, door)
+			}
 		}
-		users, err := c.GetRules(t, &nftables.Chain{Name: dockerUser, Table: t})
-		named := func(r *nftables.Rule) bool { return names(r, bridge) }
-		has = len(slices.DeleteFunc(ours, func(r *nftables.Rule) bool { return !named(r) })) == len(roomRules(bridge)) &&
-			slices.ContainsFunc(users, jumps)
+		rs, err := rulesOf(c, t, ourChain)
+		if errors.Is(err, bowline.ErrUnknown) {
+			return nil
+		}
+		v.ours = true
+		v.rules = len(slices.DeleteFunc(rs, func(r *nftables.Rule) bool { return !names(r, bridge) }))
 		return err
 	})
-	if err != nil && notExist(err) {
-		err = nil
+	return v, err
+}
+
+// rulesOf returns the chain's rules, or an error that wraps [bowline.ErrUnknown]
+// if there is no such chain.
+func rulesOf(c *nftables.Conn, t *nftables.Table, name string) ([]*nftables.Rule, error) {
+	ch, err := c.ListChain(t, name)
+	if err != nil {
+		if notExist(err) {
+			return nil, bowline.ErrUnknown
+		}
+		return nil, err
 	}
-	return open, has, err
+	return c.GetRules(t, ch)
 }
 
 // names reports whether the rule compares something with the bridge's name.
@@ -82,54 +121,68 @@ func jumps(r *nftables.Rule) bool {
 
 // lookLegacy asks the kernel's list of legacy tables first, for the commands
 // take a millisecond each, and would make the table.
-func (d door) lookLegacy(bridge string) (open, has bool, err error) {
+func (r ruleset) lookLegacy(bridge string) (v view, err error) {
 	list := "/proc/thread-self/net/ip_tables_names"
-	if d.family == nftables.TableFamilyIPv6 {
+	if r.family == nftables.TableFamilyIPv6 {
 		list = "/proc/thread-self/net/ip6_tables_names"
 	}
 	tables, err := os.ReadFile(list)
 	if err != nil || !slices.Contains(strings.Fields(string(tables)), "filter") {
-		return false, false, nil // no legacy iptables in this kernel, or not in use
+		return view{}, nil // no legacy iptables in this kernel, or not in use
 	}
-	ipt, err := d.command()
+	ipt, err := r.command()
 	if errors.Is(err, exec.ErrNotFound) {
-		return false, false, nil // nobody can have a door there
+		return view{}, nil // nobody can have a door there
 	}
 	if err != nil {
-		return false, false, err
+		return view{}, err
 	}
-	all, err := ipt.List("filter", dockerUser)
-	if notThere(err) {
-		return false, false, nil
+	chains, err := ipt.ListChains("filter")
+	if err != nil {
+		return view{}, err
 	}
-	if err != nil || !slices.Contains(all, "-A "+dockerUser+" -j "+ourChain) {
-		return err == nil, false, err
-	}
-	rules, err := ipt.List("filter", ourChain)
-	named := 0
-	for _, r := range rules {
-		if slices.Contains(strings.Fields(r), bridge) {
-			named++
+	for _, door := range r.doors() {
+		if !slices.Contains(chains, door) {
+			continue
+		}
+		all, err := ipt.List("filter", door)
+		if err != nil {
+			return view{}, err
+		}
+		v.doors = append(v.doors, door)
+		if !slices.Contains(all, "-A "+door+" -j "+ourChain) {
+			v.closed = append(v.closed, door)
 		}
 	}
-	return true, named == len(roomRules(bridge)), err
+	if v.ours = slices.Contains(chains, ourChain); v.ours {
+		rules, err := rulesFor(ipt, bridge)
+		v.rules = len(rules)
+		return v, err
+	}
+	return v, nil
 }
 
-// notThere goes by the exit status, for the nft command, where there is no
-// other, has words of its own for a chain that is not there.
-func notThere(err error) bool {
-	var failed *iptables.Error
-	return errors.As(err, &failed) && failed.ExitStatus() == 1
+// rulesFor returns the rules of our chain that name the bridge, without -A and
+// the chain.
+func rulesFor(ipt *iptables.IPTables, bridge string) ([][]string, error) {
+	all, err := ipt.List("filter", ourChain)
+	var rules [][]string
+	for _, line := range all {
+		if words := strings.Fields(line); len(words) > 2 && words[0] == "-A" && slices.Contains(words, bridge) {
+			rules = append(rules, words[2:])
+		}
+	}
+	return rules, err
 }
 
-// command returns the iptables of the door's kind: the plain name can be of
+// command returns the iptables of the ruleset's kind: the plain name can be of
 // either.
-func (d door) command() (*iptables.IPTables, error) {
+func (r ruleset) command() (*iptables.IPTables, error) {
 	proto, name, kind := iptables.ProtocolIPv4, "iptables", "-nft"
-	if d.family == nftables.TableFamilyIPv6 {
+	if r.family == nftables.TableFamilyIPv6 {
 		proto, name = iptables.ProtocolIPv6, "ip6tables"
 	}
-	if d.legacy {
+	if r.legacy {
 		kind = "-legacy"
 	}
 	if _, err := exec.LookPath(name + kind); err == nil {
@@ -138,73 +191,99 @@ func (d door) command() (*iptables.IPTables, error) {
 	return iptables.New(iptables.IPFamily(proto), iptables.Timeout(10), iptables.Path(name))
 }
 
-// roomRules accept what a bridge forwards, and what comes back to it. Docker's
-// own bridges are left to Docker, which keeps networks apart.
-func roomRules(bridge string) [][]string {
-	return [][]string{
-		{"-i", bridge, "-o", bridge, "-j", "ACCEPT"},
-		{"-i", bridge, "-o", "docker0", "-j", "RETURN"},
-		{"-i", bridge, "-o", "br-+", "-j", "RETURN"},
-		{"-i", bridge, "-j", "ACCEPT"},
-		{"-o", bridge, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"},
+// rules accept what a bridge forwards, what comes back to it and what is
+// published of it. Docker's own bridges are left to Docker, which keeps
+// networks apart.
+func (r ruleset) rules(room Room) [][]string {
+	b := room.Bridge
+	rules := [][]string{
+		{"-i", b, "-o", b, "-j", "ACCEPT"},
+		{"-i", b, "-o", "docker0", "-j", "RETURN"},
+		{"-i", b, "-o", "br-+", "-j", "RETURN"},
+		{"-i", b, "-j", "ACCEPT"},
+		{"-o", b, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED,DNAT", "-j", "ACCEPT"},
 	}
+	for _, link := range room.Trusted {
+		rules = append(rules, []string{"-i", link, "-o", b, "-j", "ACCEPT"})
+	}
+	if r.family == nftables.TableFamilyIPv4 && room.Open4 || r.family == nftables.TableFamilyIPv6 && room.Open6 {
+		rules = append(rules, []string{"-o", b, "-j", "ACCEPT"})
+	}
+	return rules
 }
 
 // makeRoom adds the bridge's rules, all anew because their order matters. The
-// user's own rules in DOCKER-USER stay before ours; only what they let pass
-// gets to our chain.
-func (d door) makeRoom(bridge string) error {
-	ipt, err := d.command()
+// user's own rules stay before ours; only what they let pass gets to our chain.
+func (r ruleset) makeRoom(room Room, v view) error {
+	ipt, err := r.command()
 	if err != nil {
 		return err
 	}
-	exists, err := ipt.ChainExists("filter", ourChain)
-	if err == nil && !exists {
-		err = ipt.NewChain("filter", ourChain)
-	}
-	if err != nil {
+	if exists, err := ipt.ChainExists("filter", ourChain); err != nil {
 		return err
-	}
-	for _, r := range roomRules(bridge) {
-		if err := ipt.DeleteIfExists("filter", ourChain, r...); err != nil {
+	} else if !exists {
+		if err := ipt.NewChain("filter", ourChain); err != nil {
 			return err
 		}
 	}
-	for _, r := range roomRules(bridge) {
-		if err := ipt.Append("filter", ourChain, r...); err != nil {
+	if err := forget(ipt, room.Bridge); err != nil {
+		return err
+	}
+	for _, rule := range r.rules(room) {
+		if err := ipt.Append("filter", ourChain, rule...); err != nil {
 			return err
 		}
 	}
-	users, err := ipt.List("filter", dockerUser) // the first line declares the chain
-	if err != nil || slices.Contains(users, "-A "+dockerUser+" -j "+ourChain) {
-		return err
+	for _, door := range v.doors {
+		rules, err := ipt.List("filter", door) // the first line declares the chain
+		if err != nil || slices.Contains(rules, "-A "+door+" -j "+ourChain) {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		place := len(rules)
+		if rules[place-1] == "-A "+door+" -j RETURN" { // older Dockers end it so
+			place--
+		}
+		if err := ipt.Insert("filter", door, place, "-j", ourChain); err != nil {
+			return err
+		}
 	}
-	place := len(users)
-	if users[place-1] == "-A "+dockerUser+" -j RETURN" { // older Dockers end it so
-		place--
-	}
-	return ipt.Insert("filter", dockerUser, place, "-j", ourChain)
+	return nil
 }
 
-func (d door) giveBackRoom(bridge string) error {
-	ipt, err := d.command()
+// forget removes the bridge's rules from our chain.
+func forget(ipt *iptables.IPTables, bridge string) error {
+	rules, err := rulesFor(ipt, bridge)
 	if err != nil {
 		return err
 	}
-	if exists, err := ipt.ChainExists("filter", ourChain); err != nil || !exists {
-		return err
-	}
-	for _, r := range roomRules(bridge) {
-		if err := ipt.DeleteIfExists("filter", ourChain, r...); err != nil {
+	for _, rule := range rules {
+		if err := ipt.DeleteIfExists("filter", ourChain, rule...); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// giveBackRoom removes the bridge's rules, and our chain with the last bridge.
+func (r ruleset) giveBackRoom(bridge string, v view) error {
+	ipt, err := r.command()
+	if err != nil {
+		return err
+	}
+	if err := forget(ipt, bridge); err != nil {
+		return err
 	}
 	left, err := ipt.List("filter", ourChain)
 	if err != nil || len(left) > 1 {
 		return err
 	}
-	if err := ipt.DeleteIfExists("filter", dockerUser, "-j", ourChain); err != nil {
-		return err
+	for _, door := range v.doors {
+		if err := ipt.DeleteIfExists("filter", door, "-j", ourChain); err != nil {
+			return err
+		}
 	}
 	return ipt.DeleteChain("filter", ourChain)
 }

@@ -12,27 +12,36 @@ import (
 )
 
 // A verdict to accept in our table does not overrule a drop in another's. When
-// Docker has set the policy of iptables' FORWARD chain to drop, traffic of our
-// bridges needs an exception in the chain that Docker leaves to others,
-// DOCKER-USER. Ours are in a chain of our own, so that they can be told from
-// the user's, and each names its bridge. firewalld rejects what it has no zone
-// for; its zone for what may pass is "trusted".
+// Docker or ufw has set the policy of iptables' FORWARD chain to drop, traffic
+// of our bridges needs an exception in the chain that they leave to others,
+// DOCKER-USER or ufw-after-forward. Ours are in a chain of our own, so that they
+// can be told from the user's, and each names its bridge. firewalld rejects what
+// it has no zone for; its zone for what may pass is "trusted".
+
+// A Room is what a bridge needs of other owners' rulesets.
+type Room struct {
+	Bridge string
+	// Everything may come in by this family; our own rules say what of it.
+	Open4, Open6 bool
+	Trusted      []string // links from which anything may come in
+	Zone         string   // of firewalld; empty: trusted
+}
 
 // MakeRoom lets the bridge's traffic pass another owner's ruleset, if there is
 // one that drops it and has a door for this. It takes a few questions to the
 // kernel if there is none, or nothing is left to do.
-func (h *Handle) MakeRoom(ctx context.Context, bridge string) error {
-	what := "make room for " + bridge + " in another firewall"
+func (h *Handle) MakeRoom(ctx context.Context, r Room) error {
+	what := "make room for " + r.Bridge + " in another firewall"
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if err := h.enterZone(bridge); err != nil {
+	if err := h.enterZone(r); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	for _, d := range doors() {
-		open, has, err := h.look(d, bridge)
-		if err == nil && open && !has {
-			err = h.change(func() error { return d.makeRoom(bridge) })
+	for _, s := range rulesets() {
+		v, err := h.look(s, r.Bridge)
+		if err == nil && !v.has(s, r) {
+			err = h.change(func() error { return s.makeRoom(r, v) })
 		}
 		if err != nil {
 			return failure(what, err)
@@ -43,19 +52,19 @@ func (h *Handle) MakeRoom(ctx context.Context, bridge string) error {
 
 // GiveBackRoom removes what MakeRoom added for the bridge, and our chain with
 // the last bridge. It succeeds if there is nothing.
-func (h *Handle) GiveBackRoom(ctx context.Context, bridge string) error {
-	what := "remove room for " + bridge + " from another firewall"
+func (h *Handle) GiveBackRoom(ctx context.Context, r Room) error {
+	what := "remove room for " + r.Bridge + " from another firewall"
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	var errs []error
-	if err := h.leaveZone(bridge); err != nil {
+	if err := h.leaveZone(r); err != nil {
 		errs = append(errs, fmt.Errorf("%s: %w", what, err))
 	}
-	for _, d := range doors() {
-		open, _, err := h.look(d, bridge)
-		if err == nil && open {
-			err = h.change(func() error { return d.giveBackRoom(bridge) })
+	for _, s := range rulesets() {
+		v, err := h.look(s, r.Bridge)
+		if err == nil && v.ours {
+			err = h.change(func() error { return s.giveBackRoom(r.Bridge, v) })
 		}
 		errs = append(errs, failure(what, err))
 	}
@@ -64,25 +73,25 @@ func (h *Handle) GiveBackRoom(ctx context.Context, bridge string) error {
 
 // CheckRoom returns nil if MakeRoom has nothing to do, or an error that wraps
 // [bowline.ErrDiffers] and says where the bridge lacks room.
-func (h *Handle) CheckRoom(ctx context.Context, bridge string) error {
-	what := "check room for " + bridge + " in another firewall"
+func (h *Handle) CheckRoom(ctx context.Context, r Room) error {
+	what := "check room for " + r.Bridge + " in another firewall"
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	rules, has, err := h.zone(bridge)
+	rules, has, err := h.zone(r.Bridge)
 	if err != nil {
 		return failure(what, err)
 	}
 	if rules && !has {
-		return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("firewalld has no zone for %s, want %s", bridge, trusted))
+		return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("firewalld has no zone for %s, want %s", r.Bridge, r.zone()))
 	}
-	for _, d := range doors() {
-		open, has, err := h.look(d, bridge)
+	for _, s := range rulesets() {
+		v, err := h.look(s, r.Bridge)
 		if err != nil {
 			return failure(what, err)
 		}
-		if open && !has {
-			return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("chain %s of table %s filter lacks rules for %s", ourChain, familyName(d.family), bridge))
+		if !v.has(s, r) {
+			return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("chain %s of table %s filter lacks rules for %s", ourChain, familyName(s.family), r.Bridge))
 		}
 	}
 	return nil

@@ -36,7 +36,7 @@ func TestRoomInDockerUser(t *testing.T) {
 			}
 			both := func(args ...string) { v4(args...); v6(args...) }
 
-			if err := h.MakeRoom(t.Context(), "br0"); err != nil {
+			if err := h.MakeRoom(t.Context(), nft.Room{Bridge: "br0"}); err != nil {
 				t.Fatal(err)
 			}
 			if rules := v4("-S") + v6("-S"); strings.Contains(rules, "-N") {
@@ -51,7 +51,7 @@ func TestRoomInDockerUser(t *testing.T) {
 			reaches(t, container, "10.1.0.2", "192.0.2.2", false)
 
 			for _, bridge := range []string{"br0", "br00", "br0"} {
-				if err := h.MakeRoom(t.Context(), bridge); err != nil {
+				if err := h.MakeRoom(t.Context(), nft.Room{Bridge: bridge}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -65,12 +65,12 @@ func TestRoomInDockerUser(t *testing.T) {
 -A BOWLINE -i br0 -o docker0 -j RETURN
 -A BOWLINE -i br0 -o br-+ -j RETURN
 -A BOWLINE -i br0 -j ACCEPT
--A BOWLINE -o br0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A BOWLINE -o br0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT
 -A BOWLINE -i br00 -o br00 -j ACCEPT
 -A BOWLINE -i br00 -o docker0 -j RETURN
 -A BOWLINE -i br00 -o br-+ -j RETURN
 -A BOWLINE -i br00 -j ACCEPT
--A BOWLINE -o br00 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A BOWLINE -o br00 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT
 -A DOCKER-USER -s 10.1.0.3/32 -j DROP
 -A DOCKER-USER -j BOWLINE
 -A DOCKER-USER -j RETURN
@@ -82,15 +82,15 @@ func TestRoomInDockerUser(t *testing.T) {
 			// What somebody broke is mended by the next container.
 			v4("-D", "BOWLINE", "-i", "br00", "-o", "br00", "-j", "ACCEPT")
 			v4("-D", "DOCKER-USER", "-j", "BOWLINE")
-			if err := h.CheckRoom(t.Context(), "br00"); !errors.Is(err, bowline.ErrDiffers) {
+			if err := h.CheckRoom(t.Context(), nft.Room{Bridge: "br00"}); !errors.Is(err, bowline.ErrDiffers) {
 				t.Errorf("CheckRoom: %v, want ErrDiffers", err)
 			}
-			if err := errors.Join(h.MakeRoom(t.Context(), "br00"), h.CheckRoom(t.Context(), "br00")); err != nil {
+			if err := errors.Join(h.MakeRoom(t.Context(), nft.Room{Bridge: "br00"}), h.CheckRoom(t.Context(), nft.Room{Bridge: "br00"})); err != nil {
 				t.Fatal(err)
 			}
 			same(t, "mended", v4("-S"), room)
 
-			if err := h.GiveBackRoom(t.Context(), "br00"); err != nil {
+			if err := h.GiveBackRoom(t.Context(), nft.Room{Bridge: "br00"}); err != nil {
 				t.Fatal(err)
 			}
 			if rules := v4("-S") + v6("-S"); strings.Contains(rules, "br00") || strings.Count(rules, " br0 ") != 12 {
@@ -98,7 +98,7 @@ func TestRoomInDockerUser(t *testing.T) {
 			}
 			reaches(t, container, "10.1.0.2", "192.0.2.2", true)
 			for range 2 {
-				if err := h.GiveBackRoom(t.Context(), "br0"); err != nil {
+				if err := h.GiveBackRoom(t.Context(), nft.Room{Bridge: "br0"}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -128,7 +128,7 @@ func TestLegacyTablesWithoutCommand(t *testing.T) {
 	}
 	t.Setenv("PATH", dir)
 	h := nft.Open(ns)
-	if err := errors.Join(h.MakeRoom(t.Context(), "br0"), h.GiveBackRoom(t.Context(), "br0")); err != nil {
+	if err := errors.Join(h.MakeRoom(t.Context(), nft.Room{Bridge: "br0"}), h.GiveBackRoom(t.Context(), nft.Room{Bridge: "br0"})); err != nil {
 		t.Error(err)
 	}
 }

@@ -10,8 +10,13 @@ import (
 	"github.com/google/nftables"
 )
 
-// trusted is firewalld's zone for what may pass.
-const trusted = "trusted"
+// zone is the one of firewalld that the bridge is to be in.
+func (r Room) zone() string {
+	if r.Zone != "" {
+		return r.Zone
+	}
+	return "trusted" // for what may pass
+}
 
 // zone reports whether firewalld rules this namespace, and whether it has a
 // zone for the bridge. Which one is the user's choice.
@@ -37,18 +42,18 @@ func (h *Handle) zone(bridge string) (rules, has bool, err error) {
 
 // enterZone looks before it tells firewalld, whose command takes a third of a
 // second. The assignment is gone when firewalld restarts or reloads.
-func (h *Handle) enterZone(bridge string) error {
-	if rules, has, err := h.zone(bridge); err != nil || !rules || has {
+func (h *Handle) enterZone(r Room) error {
+	if rules, has, err := h.zone(r.Bridge); err != nil || !rules || has {
 		return err
 	}
-	return h.firewallCmd("--zone="+trusted, "--change-interface="+bridge)
+	return h.firewallCmd("--zone="+r.zone(), "--change-interface="+r.Bridge)
 }
 
-func (h *Handle) leaveZone(bridge string) error {
-	if rules, has, err := h.zone(bridge); err != nil || !rules || !has {
+func (h *Handle) leaveZone(r Room) error {
+	if rules, has, err := h.zone(r.Bridge); err != nil || !rules || !has {
 		return err
 	}
-	err := h.firewallCmd("--zone="+trusted, "--remove-interface="+bridge)
+	err := h.firewallCmd("--zone="+r.zone(), "--remove-interface="+r.Bridge)
 	switch {
 	case err == nil:
 	case errors.Is(err, exec.ErrNotFound), strings.Contains(err.Error(), "not running"): // its rules outlive it

@@ -89,10 +89,10 @@ func (d *driver) checkRules(ctx context.Context, n bowline.NetworkConfig, o opti
 	if err := d.rules.CheckEndpoint(ctx, rules, ruleEndpoint(n, o, e, mac)); err != nil {
 		return err
 	}
-	if err := d.rules.CheckRoom(ctx, name); err != nil || rules.Bridge == name || !o.isGateway {
+	if err := d.rules.CheckRoom(ctx, o.room(name)); err != nil || rules.Bridge == name || !o.isGateway {
 		return err
 	}
-	return d.rules.CheckRoom(ctx, rules.Bridge)
+	return d.rules.CheckRoom(ctx, o.room(rules.Bridge))
 }
 
 func (d *driver) checkGateways(ctx context.Context, n bowline.NetworkConfig, o options, bridge string, differs differing) error {
@@ -110,7 +110,7 @@ func (d *driver) checkGateways(ctx context.Context, n bowline.NetworkConfig, o o
 	if err != nil {
 		return err
 	}
-	for _, p := range n.Pools {
+	for _, p := range o.gatewayPools(n) {
 		if want := netip.PrefixFrom(poolGateway(p), p.Prefix.Bits()); !slices.Contains(have, want) {
 			return differs("link %s lacks the gateway %s", dev.Name, want)
 		}

@@ -75,7 +75,7 @@ func (d *driver) deleteRules(ctx context.Context, n bowline.NetworkConfig, o opt
 	for _, l := range slices.Compact(links) {
 		r := ruleNetwork(n, o)
 		r.Bridge = l
-		errs = append(errs, d.rules.DeleteNetwork(ctx, r), d.rules.GiveBackRoom(ctx, l))
+		errs = append(errs, d.rules.DeleteNetwork(ctx, r), d.rules.GiveBackRoom(ctx, o.room(l)))
 	}
 	return errors.Join(errs...)
 }

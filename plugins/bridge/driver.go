@@ -129,6 +129,11 @@ func (d *driver) CreateNetwork(ctx context.Context, n bowline.NetworkConfig) err
 	if made {
 		u.Push("delete bridge "+br.Name, func(ctx context.Context) error { return d.host.Delete(ctx, br.Name) })
 	}
+	if o.gatewayMode6 == modeIsolated && ours(br) {
+		if err := d.isolate6(ctx, br.Name); err != nil {
+			return err
+		}
+	}
 	madeVLAN := false
 	if o.isGateway {
 		if madeVLAN, err = d.ensureGateways(ctx, &u, n, o, br); err != nil {
@@ -313,7 +318,7 @@ func attachment(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, br l
 		Host: []bowline.Link{{Name: br.Name, MAC: br.MAC, MTU: br.MTU}, {Name: v.Name, MAC: v.MAC, MTU: v.MTU}},
 	}
 	if o.isGateway {
-		for _, p := range n.Pools {
+		for _, p := range o.gatewayPools(n) {
 			a.Pools = append(a.Pools, bowline.Pool{Prefix: p.Prefix, Gateway: poolGateway(p)})
 		}
 	}

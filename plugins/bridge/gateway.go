@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -26,7 +27,7 @@ func (d *driver) ensureGateways(ctx context.Context, u *undo.Stack, n bowline.Ne
 			u.Push("delete link "+dev.Name, func(ctx context.Context) error { return d.host.Delete(ctx, dev.Name) })
 		}
 	}
-	for _, p := range n.Pools {
+	for _, p := range o.gatewayPools(n) {
 		want := netip.PrefixFrom(poolGateway(p), p.Prefix.Bits())
 		if err := d.ensureGateway(ctx, u, n, o, dev, want); err != nil {
 			return false, err
@@ -99,4 +100,14 @@ func inTheWay(n bowline.NetworkConfig, o options, a, want netip.Prefix) bool {
 		}
 	}
 	return a.Masked().Overlaps(want.Masked()) || o.forceAddress && a.Addr().Is4()
+}
+
+// isolate6 takes from the bridge the link-local address by which the host could
+// be reached, as Docker does.
+func (d *driver) isolate6(ctx context.Context, bridge string) error {
+	_, err := d.host.SetSysctl(ctx, "net/ipv6/conf/"+bridge+"/disable_ipv6", "1")
+	if errors.Is(err, bowline.ErrNoKernel) { // no IPv6 to take away
+		return nil
+	}
+	return err
 }

@@ -35,6 +35,7 @@ type options struct {
 	internal                  bool
 	icc                       bool
 	firewall                  string
+	accessOptions
 }
 
 // A vlanRange is what one entry of vlanTrunk allows on the port, tagged.
@@ -64,6 +65,7 @@ func (o *options) flags() *flag.FlagSet {
 	fs.BoolVar(&o.internal, "internal", false, "`BOOL`: no way into or out of the network")
 	fs.BoolVar(&o.icc, "icc", true, "`BOOL`: containers of the network reach each other (default true)")
 	plugin.EnumVar(fs, &o.firewall, "firewall", []string{"nft", "none"}, "`WORD`: nft, or none to touch no rules (default nft)")
+	o.accessOptions.flags(fs)
 	return fs
 }
 
@@ -76,6 +78,9 @@ func parseOptions(n bowline.NetworkConfig) (options, error) {
 	}
 	if o.isDefaultGateway {
 		o.isGateway = true
+	}
+	if o.ingressPolicy == "isolated" {
+		o.icc = false
 	}
 	return o, o.validate(place)
 }
@@ -102,7 +107,7 @@ func (o options) validate(place string) error {
 			return wrong("options vlan=\"%d\" and vlanTrunk %d-%d: want a VLAN that the trunk does not have", o.vlan, r.min, r.max)
 		}
 	}
-	return nil
+	return o.validateAccess(wrong)
 }
 
 // vlans reports whether the bridge must filter VLANs.

@@ -29,14 +29,14 @@ func (d *driver) ensureRules(ctx context.Context, u *undo.Stack, n bowline.Netwo
 		}
 	}
 	if made {
-		u.Push("give back room of bridge "+bridge, func(ctx context.Context) error { return d.rules.GiveBackRoom(ctx, bridge) })
+		u.Push("give back room of bridge "+bridge, func(ctx context.Context) error { return d.rules.GiveBackRoom(ctx, o.room(bridge)) })
 	}
 	// What one port sends to another passes the firewalls too where bridged
 	// packets do, whatever their VLAN.
-	if err := d.rules.MakeRoom(ctx, bridge); err != nil || rules.Bridge == bridge || !o.isGateway {
+	if err := d.rules.MakeRoom(ctx, o.room(bridge)); err != nil || rules.Bridge == bridge || !o.isGateway {
 		return err
 	}
-	return d.rules.MakeRoom(ctx, rules.Bridge)
+	return d.rules.MakeRoom(ctx, o.room(rules.Bridge))
 }
 
 // endpointRules tells the firewall of an endpoint that is on the bridge. What an
@@ -62,7 +62,10 @@ func (d *driver) endpointRules(ctx context.Context, n bowline.NetworkConfig, br 
 // ruleNetwork is what the firewall knows of the network. What leaves a VLAN
 // passes the bridge's link there, not the bridge.
 func ruleNetwork(n bowline.NetworkConfig, o options) nft.Network {
-	r := nft.Network{ID: n.ID, Bridge: gatewayLinkName(bridgeName(n, o), o), Internal: o.internal, ICC: o.icc && !o.portIsolation}
+	r := nft.Network{
+		ID: n.ID, Bridge: gatewayLinkName(bridgeName(n, o), o), Internal: o.internal, ICC: o.icc && !o.portIsolation,
+		Access4: o.access(false), Access6: o.access(true), Open: o.ingressPolicy == "open", Trusted: o.trusted,
+	}
 	// There is no way out by a family that the network has no pool of either:
 	// every bridge has a link-local address that containers could route through.
 	r.V4, r.V6 = o.internal, o.internal
@@ -73,7 +76,7 @@ func ruleNetwork(n bowline.NetworkConfig, o options) nft.Network {
 			r.V6 = true
 		}
 		// An internal network has no way out, so there is nothing to hide.
-		if o.ipMasq && !o.internal {
+		if o.ipMasq && o.translates(p.Prefix.Addr().Is6()) {
 			r.Masq = append(r.Masq, p.Prefix)
 		}
 	}
