@@ -20,6 +20,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bowline-net/bowline/internal/jsontext"
 )
 
 // A Store is a directory of records. Names are relative paths with / as
@@ -241,12 +243,22 @@ func Key(s string) string {
 }
 
 func encode(v any) ([]byte, error) {
-	body, err := json.Marshal(v)
+	body, err := marshal(v)
 	if err != nil {
 		return nil, err
 	}
 	header := fmt.Sprintf("%s %08x %d\n", version, checksum(body), len(body))
 	return append(append([]byte(header), body...), '\n'), nil
+}
+
+func marshal(v any) ([]byte, error) {
+	a, ok := v.(jsontext.Appender)
+	if !ok {
+		return json.Marshal(v)
+	}
+	var w jsontext.Writer
+	w.Object("", func() { a.AppendJSON(&w) })
+	return w.Bytes()
 }
 
 // decode returns why data is not a whole record, or "".
