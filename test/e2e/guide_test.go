@@ -1,0 +1,186 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// A guide is a page of docs/engines, which a test follows as a reader would:
+// it writes the files and runs the commands that stand there, in turn.
+//
+// A block of console holds commands after "# " or "$ ", which "> " lines
+// continue, and below each what it prints; "..." stands for anything. A block
+// of something else is a file if the paragraph before it names one as
+// `/path/of/it`: at its end. What comes after <!-- reader only: WHY --> is not
+// for the test.
+type guide struct {
+	m        *machine
+	name     string
+	sections []section
+	run      map[string]func() // instead of commands that no test can run
+}
+
+type section struct {
+	title    string
+	blocks   []block
+	followed bool
+}
+
+type block struct {
+	line       int    // where it begins
+	file       string // to be written; else it is console
+	text       string
+	readerOnly bool
+}
+
+var (
+	blockPattern = regexp.MustCompile("(?s)(?:^|\n)([^\n]*)\n(?:\n)?```([a-z]+)\n(.*?)\n?```\n")
+	filePattern  = regexp.MustCompile("`(/[^`]+)`:$")
+)
+
+// guide reads docs/engines/NAME, and has the machine's shell begin in a
+// directory that is to it what a clone of the repository is to a reader.
+func (h *machine) guide(name string) *guide {
+	h.t.Helper()
+	data, err := os.ReadFile("../../docs/engines/" + name)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	g := &guide{m: h, name: name, run: map[string]func(){}}
+	line := 1
+	for i, text := range strings.Split("\n"+string(data), "\n## ") {
+		s := section{}
+		if i > 0 {
+			s.title, _, _ = strings.Cut(text, "\n")
+		}
+		for _, at := range blockPattern.FindAllStringSubmatchIndex(text, -1) {
+			before, lang := text[at[2]:at[3]], text[at[4]:at[5]]
+			b := block{line: line + strings.Count(text[:at[4]], "\n"), text: text[at[6]:at[7]], readerOnly: strings.HasPrefix(before, "<!-- reader only: ")}
+			if m := filePattern.FindStringSubmatch(before); m != nil {
+				b.file = m[1]
+			}
+			if b.file != "" || lang == "console" {
+				s.blocks = append(s.blocks, b)
+			}
+		}
+		line += strings.Count(text, "\n") + 1
+		g.sections = append(g.sections, s)
+	}
+	h.t.Cleanup(func() {
+		for _, s := range g.sections {
+			if len(s.blocks) > 0 && !s.followed && !h.t.Failed() {
+				h.t.Errorf("docs/engines/%s: nothing follows section %q", name, s.title)
+			}
+		}
+	})
+	h.clone()
+	return g
+}
+
+// clone makes a directory with what "make install" takes, built already.
+func (h *machine) clone() {
+	h.t.Helper()
+	dir := filepath.Join(h.dir, "clone")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	top, err := filepath.Abs("../..")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	link := func(target, name string) {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"Makefile", "packaging", "docs"} {
+		link(filepath.Join(top, name), name)
+	}
+	abs, err := filepath.Abs(binDir)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	link(abs, "bin")
+	h.write(filepath.Join(dir, "GNUmakefile"), "include Makefile\nbuild: ;\n")
+}
+
+// write writes a file, of the machine if it is in a directory of its own.
+func (h *machine) write(path, text string) {
+	h.t.Helper()
+	cmd := h.inside("sh", "-c", `mkdir -p "$(dirname "$1")" && cat >"$1"`, "sh", path)
+	cmd.Stdin = strings.NewReader(text)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		h.t.Fatalf("write %s: %v %s", path, err, out)
+	}
+}
+
+// follow does what sections of the guide say, "" being what comes before the
+// first title.
+func (g *guide) follow(t *testing.T, titles ...string) {
+	t.Helper()
+	for _, title := range titles {
+		found := false
+		for i := range g.sections {
+			if s := &g.sections[i]; s.title == title {
+				found, s.followed = true, true
+				for _, b := range s.blocks {
+					g.block(t, b)
+				}
+			}
+		}
+		if !found {
+			t.Fatalf("docs/engines/%s has no section %q", g.name, title)
+		}
+	}
+}
+
+func (g *guide) block(t *testing.T, b block) {
+	t.Helper()
+	switch {
+	case b.readerOnly:
+		return
+	case b.file != "":
+		g.m.write(b.file, b.text+"\n")
+		return
+	}
+	lines := strings.Split(b.text, "\n")
+	for i := 0; i < len(lines); {
+		if !strings.HasPrefix(lines[i], "# ") && !strings.HasPrefix(lines[i], "$ ") {
+			t.Fatalf("docs/engines/%s:%d: %q is not a command", g.name, b.line+i, lines[i])
+		}
+		where, command := fmt.Sprintf("docs/engines/%s:%d", g.name, b.line+1+i), lines[i][2:]
+		for i++; i < len(lines) && strings.HasPrefix(lines[i], "> "); i++ {
+			command += "\n" + lines[i][2:]
+		}
+		var want []string
+		for ; i < len(lines) && !strings.HasPrefix(lines[i], "# ") && !strings.HasPrefix(lines[i], "$ "); i++ {
+			want = append(want, lines[i])
+		}
+		g.command(t, where, command, want)
+	}
+}
+
+// command runs one command, and compares what it prints if the guide says it.
+func (g *guide) command(t *testing.T, where, command string, want []string) {
+	t.Helper()
+	if f := g.run[command]; f != nil {
+		f()
+		return
+	}
+	cmd := g.m.inside("bash", "-c", "cd "+g.m.dir+"/clone && "+command)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %s: %v\n%s", where, command, err, out)
+	}
+	got := strings.Split(strings.TrimSpace(string(out)), "\n")
+	for i, w := range want {
+		pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(w), `\.\.\.`, ".*") + "$"
+		if i >= len(got) || !regexp.MustCompile(pattern).MatchString(got[i]) {
+			t.Fatalf("%s: %s prints\n%s\nthe guide says\n%s", where, command, out, strings.Join(want, "\n"))
+		}
+	}
+}
