@@ -24,18 +24,39 @@ type CNI struct {
 
 // netConf is the part of a network configuration that we look at.
 type netConf struct {
-	CNIVersion    string          `json:"cniVersion"`
-	Name          string          `json:"name"`
-	IPAM          json.RawMessage `json:"ipam"`
-	RuntimeConfig struct {
-		IPs      json.RawMessage `json:"ips"`
-		IPRanges json.RawMessage `json:"ipRanges"`
-	} `json:"runtimeConfig"`
-	Args struct {
-		CNI struct {
-			IPs json.RawMessage `json:"ips"`
-		} `json:"cni"`
-	} `json:"args"`
+	version, name         string
+	ipam                  json.RawMessage
+	ips, ipRanges, argIPs json.RawMessage // of runtimeConfig, and of args.cni
+}
+
+// readNetConf goes by keys and not by a struct, which encoding/json would have
+// to learn in every process that attaches one container.
+func readNetConf(stdin []byte) (n netConf, err error) {
+	var all, runtime, args, cni section
+	if err := json.Unmarshal(stdin, &all); err != nil {
+		return n, bowline.Wrong(bowline.ErrInvalid, "network configuration: "+describe(err))
+	}
+	if n.version, err = all.text("cniVersion"); err != nil {
+		return n, err
+	}
+	if n.name, err = all.text("name"); err != nil {
+		return n, err
+	}
+	n.ipam = all.get("ipam")
+	for _, o := range []struct {
+		key string
+		raw json.RawMessage
+		to  *section
+	}{{"runtimeConfig", all.get("runtimeConfig"), &runtime}, {"args", all.get("args"), &args}} {
+		if err := decode(o.key, o.raw, o.to, "an object"); err != nil {
+			return n, err
+		}
+	}
+	if err := decode("args.cni", args.get("cni"), &cni, "an object"); err != nil {
+		return n, err
+	}
+	n.ips, n.ipRanges, n.argIPs = runtime.get("ips"), runtime.get("ipRanges"), cni.get("ips")
+	return n, nil
 }
 
 // ParseCNI reads the configuration that a plugin gets on standard input and
@@ -52,27 +73,27 @@ type netConf struct {
 // The error wraps [bowline.ErrInvalid] and names the first key that is wrong
 // and what would be right. Keys of CNI_ARGS that nobody knows are no error.
 func ParseCNI(stdin []byte, cniArgs string) (CNI, error) {
-	var n netConf
-	if err := json.Unmarshal(stdin, &n); err != nil {
-		return CNI{}, bowline.Wrong(bowline.ErrInvalid, "network configuration: "+describe(err))
+	n, err := readNetConf(stdin)
+	if err != nil {
+		return CNI{}, err
 	}
 	c, err := n.parse(cniArgs)
 	if err != nil {
-		return CNI{}, fmt.Errorf("network %q: ipam: %w", n.Name, err)
+		return CNI{}, fmt.Errorf("network %q: ipam: %w", n.name, err)
 	}
 	return c, nil
 }
 
 func (n netConf) parse(cniArgs string) (CNI, error) {
-	c := CNI{Network: n.Name, Config: Config{Cooldown: DefaultCooldown}}
-	if n.Name == "" {
+	c := CNI{Network: n.name, Config: Config{Cooldown: DefaultCooldown}}
+	if n.name == "" {
 		return c, wrong("name", "", "the name of the network")
 	}
-	sec, err := readSection(n.IPAM)
+	sec, err := readSection(n.ipam)
 	if err != nil {
 		return c, err
 	}
-	if c.Config.Sets, err = sec.sets(n.RuntimeConfig.IPRanges); err != nil {
+	if c.Config.Sets, err = sec.sets(n.ipRanges); err != nil {
 		return c, err
 	}
 	if c.Config.Exclude, err = sec.exclude(); err != nil {
@@ -100,7 +121,7 @@ func (n netConf) parse(cniArgs string) (CNI, error) {
 	if c.Want, err = n.wanted(cniArgs); err != nil {
 		return c, err
 	}
-	if err := oldVersion(n.CNIVersion, c.Config.Sets); err != nil {
+	if err := oldVersion(n.version, c.Config.Sets); err != nil {
 		return c, err
 	}
 	return c, c.Config.Validate()
@@ -138,7 +159,7 @@ func (n netConf) wanted(cniArgs string) ([]netip.Addr, error) {
 	for _, from := range []struct {
 		key string
 		raw json.RawMessage
-	}{{"args.cni.ips", n.Args.CNI.IPs}, {"runtimeConfig.ips", n.RuntimeConfig.IPs}} {
+	}{{"args.cni.ips", n.argIPs}, {"runtimeConfig.ips", n.ips}} {
 		var texts []string
 		if err := decode(from.key, from.raw, &texts, `a list of addresses such as ["10.1.0.5"]`); err != nil {
 			return nil, err

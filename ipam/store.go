@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/jsontext"
 	"github.com/bowline-net/bowline/internal/state"
 )
 
@@ -75,6 +76,31 @@ type held struct {
 	Gateway netip.Addr   `json:"gateway,omitzero"`
 	Space   string       `json:"space"` // key of its hint
 	Index   uint64       `json:"index"` // within the space
+}
+
+// AppendJSON implements [jsontext.Appender], for one is written per attachment.
+// It must say what the tags say; a test compares.
+func (r record) AppendJSON(w *jsontext.Writer) {
+	w.String("container", r.Container)
+	w.String("ifname", r.IfName)
+	w.OmitString("name", r.Name)
+	w.OmitString("sandbox", r.Sandbox)
+	w.OmitUint("netnsDev", r.NetnsDev)
+	w.OmitUint("netnsIno", r.NetnsIno)
+	w.OmitInt("cooldown", int64(r.Cooldown))
+	w.Time("created", r.Created)
+	w.List("addrs", func() {
+		for _, h := range r.Addrs {
+			w.Object("", func() {
+				w.Prefix("addr", h.Addr)
+				if h.Gateway.IsValid() {
+					w.Addr("gateway", h.Gateway)
+				}
+				w.String("space", h.Space)
+				w.Uint("index", h.Index)
+			})
+		}
+	})
 }
 
 func (r record) owner() Owner { return Owner{r.Container, r.IfName} }

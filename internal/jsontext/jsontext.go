@@ -76,11 +76,16 @@ func (w *Writer) OmitInt(k string, v int64) {
 	}
 }
 
+// Uint writes a number.
+func (w *Writer) Uint(k string, v uint64) {
+	w.key(k)
+	w.b = strconv.AppendUint(w.b, v, 10)
+}
+
 // OmitUint writes a number unless it is 0.
 func (w *Writer) OmitUint(k string, v uint64) {
 	if v != 0 {
-		w.key(k)
-		w.b = strconv.AppendUint(w.b, v, 10)
+		w.Uint(k, v)
 	}
 }
 
