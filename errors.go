@@ -26,6 +26,26 @@ var (
 	ErrDamaged = errors.New("damaged record")
 )
 
+// Code returns the number by which CNI, and our metrics, know the most telling
+// cause of err; 0 for nil, and 110 if it has none of them.
+func Code(err error) int {
+	if err == nil {
+		return 0
+	}
+	for _, m := range [...]struct {
+		cause error
+		code  int
+	}{
+		{ErrInvalid, 7}, {ErrExhausted, 11}, {ErrDegraded, 51}, {ErrUnavailable, 50}, {ErrNoKernel, 101},
+		{ErrDiffers, 102}, {ErrConflict, 100}, {ErrDamaged, 103}, {ErrUnknown, 3},
+	} {
+		if errors.Is(err, m.cause) {
+			return m.code
+		}
+	}
+	return 110
+}
+
 // Wrong returns an error that wraps cause and prints as text alone, for
 // messages that name the place, the key, the value and what would be right.
 func Wrong(cause error, text string) error { return &caused{text, cause} }

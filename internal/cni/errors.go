@@ -7,7 +7,6 @@ import (
 	"io"
 
 	"github.com/bowline-net/bowline"
-	"github.com/bowline-net/bowline/internal/state"
 )
 
 // Error codes of the spec (1.1.0, "Error"), and ours from 100 on.
@@ -44,33 +43,6 @@ func (e *Error) Error() string {
 	return e.Msg
 }
 
-// code maps the causes of errors.go to codes, the most telling first.
-func code(err error) uint {
-	for _, m := range []struct {
-		cause error
-		code  uint
-	}{
-		{bowline.ErrInvalid, CodeInvalid},
-		{bowline.ErrExhausted, CodeTryAgain},
-		{bowline.ErrDegraded, CodeDegraded},
-		{bowline.ErrUnavailable, CodeUnavailable},
-		{bowline.ErrNoKernel, CodeNoKernel},
-		{bowline.ErrDiffers, CodeDiffers},
-		{bowline.ErrConflict, CodeConflict},
-		{bowline.ErrDamaged, CodeDamaged},
-		{bowline.ErrUnknown, CodeUnknown},
-	} {
-		if errors.Is(err, m.cause) {
-			return m.code
-		}
-	}
-	var damaged *state.DamagedError
-	if errors.As(err, &damaged) {
-		return CodeDamaged
-	}
-	return CodeOther
-}
-
 // toError makes err printable. An error that has its code, such as one of a
 // delegated plugin, keeps it.
 func toError(err error) *Error {
@@ -80,7 +52,7 @@ func toError(err error) *Error {
 		copied.Msg, copied.Details = err.Error(), ""
 		return &copied
 	}
-	return &Error{Code: code(err), Msg: err.Error()}
+	return &Error{Code: uint(bowline.Code(err)), Msg: err.Error()}
 }
 
 // PrintError writes err as the spec wants it.

@@ -25,6 +25,9 @@ func Lib(parts ...string) Store {
 	return Store{Dir: below(envLib, "/var/lib/bowline", parts), Durable: true}
 }
 
+// MeterFile returns where how long the operations of a driver took is counted.
+func MeterFile(driver string) string { return below(envRun, "/run/bowline", []string{"meter", driver}) }
+
 // PluginDir returns where Docker looks for sockets: /run/docker/plugins, or
 // $BOWLINE_PLUGIN_DIR.
 func PluginDir() string { return below(envPlugin, "/run/docker/plugins", nil) }

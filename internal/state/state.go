@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/jsontext"
 )
 
@@ -48,6 +49,9 @@ type DamagedError struct {
 func (e *DamagedError) Error() string {
 	return fmt.Sprintf("record %s is damaged (%s); it is kept as %s", e.Path, e.Reason, e.Kept)
 }
+
+// Unwrap says which of the causes that faces tell apart it is.
+func (e *DamagedError) Unwrap() error { return bowline.ErrDamaged }
 
 // Put writes v under name, replacing what is there. After an error, or a kill
 // at any moment, the record is the old one or the new one, whole.

@@ -1,0 +1,85 @@
+// Package journal makes the loggers of the faces. Each line says which call it
+// belongs to: who calls puts that into the context once, and all that is logged
+// with the context has it.
+package journal
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+)
+
+// The variables that choose how a process logs where it has no flags for it, as
+// when it runs one CNI command.
+const (
+	EnvFormat = "BOWLINE_LOG_FORMAT" // "text" or "json"; default text
+	EnvLevel  = "BOWLINE_LOG_LEVEL"  // "debug", "info", "warn" or "error"; default info
+)
+
+// New returns a logger that writes lines from level on to w, in the format that
+// [EnvFormat] names. A nil level is that of [EnvLevel]. Values that make no sense
+// count as the default: a log must not keep anything from working.
+func New(w io.Writer, level slog.Leveler) *slog.Logger {
+	if level == nil {
+		var l slog.Level
+		if l.UnmarshalText([]byte(os.Getenv(EnvLevel))) != nil {
+			l = slog.LevelInfo
+		}
+		level = l
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if strings.EqualFold(os.Getenv(EnvFormat), "json") {
+		return slog.New(handler{slog.NewJSONHandler(w, o)})
+	}
+	return slog.New(handler{slog.NewTextHandler(w, o)})
+}
+
+type key struct{}
+
+// With returns a context whose log lines have the attributes, given as to
+// [slog.Logger.With], after those that ctx has already. Strings that are empty
+// are left out.
+func With(ctx context.Context, args ...any) context.Context {
+	attrs, _ := ctx.Value(key{}).([]slog.Attr)
+	attrs = attrs[:len(attrs):len(attrs)]
+	for _, a := range slog.Group("", args...).Value.Group() {
+		if a.Value.Kind() != slog.KindString || a.Value.String() != "" {
+			attrs = append(attrs, a)
+		}
+	}
+	return context.WithValue(ctx, key{}, attrs)
+}
+
+// A handler adds what the context says.
+type handler struct{ slog.Handler }
+
+func (h handler) Handle(ctx context.Context, r slog.Record) error {
+	if attrs, ok := ctx.Value(key{}).([]slog.Attr); ok {
+		r = r.Clone()
+		r.AddAttrs(attrs...)
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return handler{h.Handler.WithAttrs(attrs)}
+}
+func (h handler) WithGroup(name string) slog.Handler { return handler{h.Handler.WithGroup(name)} }
+
+// TraceID returns the trace that the value of a traceparent header, or of
+// TRACEPARENT in the environment, names; "" if it is not well formed (W3C Trace
+// Context, 3.2; OpenTelemetry, "Environment Variables as Context Propagation
+// Carriers").
+func TraceID(traceparent string) string {
+	f := strings.Split(traceparent, "-")
+	if len(f) < 4 || len(f) > 4 && f[0] == "00" || !hex(f[0], 2) || f[0] == "ff" || !hex(f[1], 32) || !hex(f[2], 16) || !hex(f[3], 2) ||
+		strings.Trim(f[1], "0") == "" || strings.Trim(f[2], "0") == "" {
+		return ""
+	}
+	return f[1]
+}
+
+// hex reports whether s is n lower-case hexadecimal digits.
+func hex(s string, n int) bool { return len(s) == n && strings.Trim(s, "0123456789abcdef") == "" }
