@@ -2,6 +2,7 @@ package cni
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 
@@ -27,7 +28,9 @@ type bandwidth struct {
 }
 
 // portMappings reads the capability.
-func portMappings(in []portMapping) ([]bowline.PortMapping, error) {
+func portMappings(runtime document) ([]bowline.PortMapping, error) {
+	var in []portMapping
+	runtime.into("portMappings", &in)
 	var ms []bowline.PortMapping
 	for i, p := range in {
 		wrong := func(key string, value any, want string) error {
@@ -62,16 +65,32 @@ func portMappings(in []portMapping) ([]bowline.PortMapping, error) {
 
 // rates reads the limits: what the configuration says wins over what the
 // engine asks for, as the reference plugin has it.
-func rates(static bandwidth, dynamic *bandwidth) (bowline.Rates, error) {
-	b, place := static, "configuration"
-	if b == (bandwidth{}) && dynamic != nil {
-		b, place = *dynamic, "runtimeConfig: bandwidth"
+func rates(d document) (bowline.Rates, error) {
+	var b bandwidth
+	place := "configuration"
+	d.into("ingressRate", &b.IngressRate)
+	d.into("ingressBurst", &b.IngressBurst)
+	d.into("egressRate", &b.EgressRate)
+	d.into("egressBurst", &b.EgressBurst)
+	if b == (bandwidth{}) {
+		place = "runtimeConfig: bandwidth"
+		d.in("runtimeConfig").into("bandwidth", &b)
+		b.IngressBurst, b.EgressBurst = burst(b.IngressBurst), burst(b.EgressBurst)
 	}
-	if b.IngressBurst > 0 && b.IngressRate == 0 {
-		return bowline.Rates{}, invalid("%s: ingressBurst=%d: want an ingressRate with it", place, b.IngressBurst)
+	r := bowline.Rates(b)
+	if err := r.Validate(); err != nil {
+		return bowline.Rates{}, fmt.Errorf("%s: %w", place, err)
 	}
-	if b.EgressBurst > 0 && b.EgressRate == 0 {
-		return bowline.Rates{}, invalid("%s: egressBurst=%d: want an egressRate with it", place, b.EgressBurst)
+	return r, nil
+}
+
+// burst returns 0, which leaves the choice to the driver, for what engines send
+// where nobody asked for a burst: 2³¹-1 bits (dockershim), 2³²-1 (containerd) or
+// eight times that (CRI-O). Taken at its word it would let a container send half
+// a gigabyte before the limit is felt.
+func burst(bits uint64) uint64 {
+	if bits >= math.MaxInt32 {
+		return 0
 	}
-	return bowline.Rates(b), nil
+	return bits
 }

@@ -38,28 +38,6 @@ type Config struct {
 	Options map[string]string
 }
 
-// document is the part of the input that every plugin has; the rest are options.
-type document struct {
-	CNIVersion string `json:"cniVersion"`
-	Name       string `json:"name"`
-	Type       string `json:"type"`
-	IPAM       *struct{ Type string }
-	DNS        *types.DNS
-	PrevResult json.RawMessage `json:"prevResult"`
-	Args       struct {
-		CNI struct{ MAC string } `json:"cni"`
-	} `json:"args"`
-	bandwidth
-	RuntimeConfig struct {
-		MAC          string
-		PortMappings []portMapping
-		Bandwidth    *bandwidth
-	} `json:"runtimeConfig"`
-	Valid *[]types.GCAttachment `json:"cni.dev/valid-attachments"`
-	// OldValid is what libcni called it before the spec was final, and still sends.
-	OldValid *[]types.GCAttachment `json:"cni.dev/attachments"`
-}
-
 // structural are the keys that are not options of a driver.
 var structural = [...]string{
 	"cniVersion", "cniVersions", "name", "type", "ipam", "dns", "prevResult", "args", "runtimeConfig", "capabilities",
@@ -70,55 +48,56 @@ var structural = [...]string{
 // Parse reads the configuration. Errors have code 6 for JSON that is none and
 // 7 for values that are wrong.
 func Parse(c Command) (Config, error) {
-	var doc document
-	if err := json.Unmarshal(c.Stdin, &doc); err != nil {
-		return Config{}, &Error{Code: CodeDecode, Msg: "read the network configuration: " + describe(err)}
+	d, err := readDocument(c.Stdin)
+	if err != nil {
+		return Config{}, err
 	}
 	cfg := Config{
-		CNIVersion: doc.CNIVersion, Name: doc.Name, Type: doc.Type, PrevResult: doc.PrevResult,
-		MAC: first(doc.RuntimeConfig.MAC, doc.Args.CNI.MAC, c.arg("MAC")),
+		CNIVersion: d.text("cniVersion"), Name: d.text("name"), Type: d.text("type"), PrevResult: d.all["prevResult"],
+		IPAMType: d.in("ipam").text("type"),
+		MAC:      first(d.in("runtimeConfig").text("mac"), d.in("args").in("cni").text("mac"), c.arg("MAC")),
 	}
 	if cfg.CNIVersion == "" {
 		cfg.CNIVersion = versions[0] // spec 0.1.0: the key may be missing
 	}
-	if doc.IPAM != nil {
-		cfg.IPAMType = doc.IPAM.Type
-	}
 	// Engines and plugins that write the configuration anew leave an empty
 	// object where nothing was.
-	if doc.DNS != nil && !doc.DNS.IsEmpty() {
-		cfg.DNS, cfg.HasDNS = *doc.DNS, true
+	d.into("dns", &cfg.DNS)
+	cfg.HasDNS = !cfg.DNS.IsEmpty()
+	// The second is what libcni called it before the spec was final, and still sends.
+	for _, key := range []string{"cni.dev/valid-attachments", "cni.dev/attachments"} {
+		if d.has(key) && cfg.Valid == nil {
+			cfg.Valid = []types.GCAttachment{}
+			d.into(key, &cfg.Valid)
+		}
 	}
-	if doc.Valid == nil {
-		doc.Valid = doc.OldValid
+	if *d.err != nil {
+		return cfg, *d.err
 	}
-	if doc.Valid != nil {
-		cfg.Valid = append([]types.GCAttachment{}, *doc.Valid...)
-	}
+	return cfg, cfg.complete(d)
+}
+
+// complete reads what is right or wrong by its value.
+func (cfg *Config) complete(d document) (err error) {
 	if !slices.Contains(versions[:], cfg.CNIVersion) {
-		return cfg, &Error{Code: CodeVersion, Msg: fmt.Sprintf("cniVersion %q: want one of %s", cfg.CNIVersion, strings.Join(versions[:], ", "))}
+		return &Error{Code: CodeVersion, Msg: fmt.Sprintf("cniVersion %q: want one of %s", cfg.CNIVersion, strings.Join(versions[:], ", "))}
 	}
 	if !validID(cfg.Name) {
-		return cfg, invalid("network name %q: want letters, digits, dots, underscores and hyphens, a letter or digit first", cfg.Name)
+		return invalid("network name %q: want letters, digits, dots, underscores and hyphens, a letter or digit first", cfg.Name)
 	}
-	var err error
-	if cfg.Ports, err = portMappings(doc.RuntimeConfig.PortMappings); err != nil {
-		return cfg, err
+	if cfg.Ports, err = portMappings(d.in("runtimeConfig")); err != nil {
+		return err
 	}
-	if cfg.Rates, err = rates(doc.bandwidth, doc.RuntimeConfig.Bandwidth); err != nil {
-		return cfg, err
+	if cfg.Rates, err = rates(d); err != nil {
+		return err
 	}
-	cfg.Options, err = options(c.Stdin)
-	return cfg, err
+	cfg.Options = options(d.all)
+	return *d.err
 }
 
 // options returns the keys that belong to the driver, as text: JSON lists and
 // objects stay JSON.
-func options(stdin []byte) (map[string]string, error) {
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(stdin, &all); err != nil {
-		return nil, &Error{Code: CodeDecode, Msg: "read the network configuration: " + describe(err)}
-	}
+func options(all map[string]json.RawMessage) map[string]string {
 	opts := map[string]string{}
 	for k, raw := range all {
 		// Keys with a slash or a dot are somebody's extension, with a leading
@@ -128,7 +107,7 @@ func options(stdin []byte) (map[string]string, error) {
 		}
 		opts[k] = text(raw)
 	}
-	return opts, nil
+	return opts
 }
 
 func text(raw json.RawMessage) string {
@@ -141,14 +120,6 @@ func text(raw json.RawMessage) string {
 		return string(raw)
 	}
 	return b.String()
-}
-
-// describe says where JSON is wrong in words of the file, not of Go.
-func describe(err error) string {
-	if e, ok := err.(*json.UnmarshalTypeError); ok {
-		return fmt.Sprintf("key %s: want %s, not %s", e.Field, e.Type, e.Value)
-	}
-	return err.Error()
 }
 
 func first(ss ...string) string {

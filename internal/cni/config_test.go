@@ -51,7 +51,7 @@ func TestParse(t *testing.T) {
 			mac:   "02:00:00:00:00:03",
 		},
 		{name: "no JSON", stdin: `{`, code: CodeDecode, wantErr: "read the network configuration: unexpected end of JSON input"},
-		{name: "wrong type", stdin: `{"name":7}`, code: CodeDecode, wantErr: "read the network configuration: key name: want string, not number"},
+		{name: "wrong type", stdin: `{"name":7}`, code: CodeDecode, wantErr: "read the network configuration: key name: want a string, not number"},
 		{name: "future version", stdin: `{"cniVersion":"2.0.0","name":"n"}`, code: CodeVersion, wantErr: `cniVersion "2.0.0": want one of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0`},
 		{name: "bad name", stdin: `{"cniVersion":"1.1.0","name":"a/b"}`, code: CodeInvalid, wantErr: `network name "a/b": want letters, digits, dots, underscores and hyphens, a letter or digit first`},
 	}

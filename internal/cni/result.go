@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types/create"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/jsontext"
 	"github.com/bowline-net/bowline/internal/state"
 )
 
@@ -24,7 +26,7 @@ func (o op) prevResult() (*types100.Result, error) {
 		CNIVersion string `json:"cniVersion"`
 	}
 	if err := json.Unmarshal(o.PrevResult, &head); err != nil {
-		return nil, &Error{Code: CodeDecode, Msg: "read prevResult: " + describe(err)}
+		return nil, &Error{Code: CodeDecode, Msg: "read prevResult: " + describe("", err)}
 	}
 	if head.CNIVersion == "" {
 		head.CNIVersion = o.CNIVersion
@@ -96,12 +98,79 @@ func ipNet(p netip.Prefix) net.IPNet {
 	return net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
+// printResult prints r in the version of the spec that the caller speaks. The
+// newest are written here, for the library's way goes through JSON three times.
 func printResult(w io.Writer, r *types100.Result, cniVersion string) error {
-	v, err := r.GetAsVersion(cniVersion)
-	if err != nil {
-		return &Error{Code: CodeVersion, Msg: "convert the result to cniVersion " + cniVersion + ": " + err.Error()}
+	if cniVersion != "1.0.0" && cniVersion != "1.1.0" {
+		v, err := r.GetAsVersion(cniVersion)
+		if err != nil {
+			return &Error{Code: CodeVersion, Msg: "convert the result to cniVersion " + cniVersion + ": " + err.Error()}
+		}
+		return v.PrintTo(w)
 	}
-	return v.PrintTo(w)
+	var j jsontext.Writer
+	j.Object("", func() { appendResult(&j, r, cniVersion) })
+	text, err := j.Bytes()
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, text, "", "    "); err != nil {
+		return err
+	}
+	_, err = w.Write(out.Bytes())
+	return err
+}
+
+func appendResult(j *jsontext.Writer, r *types100.Result, cniVersion string) {
+	j.String("cniVersion", cniVersion)
+	list(j, "interfaces", r.Interfaces, func(i *types100.Interface) {
+		j.String("name", i.Name)
+		j.OmitString("mac", i.Mac)
+		j.OmitInt("mtu", int64(i.Mtu))
+		j.OmitString("sandbox", i.Sandbox)
+		j.OmitString("socketPath", i.SocketPath)
+		j.OmitString("pciID", i.PciID)
+	})
+	list(j, "ips", r.IPs, func(c *types100.IPConfig) {
+		if c.Interface != nil {
+			j.Int("interface", int64(*c.Interface))
+		}
+		j.String("address", c.Address.String())
+		if len(c.Gateway) > 0 {
+			j.String("gateway", c.Gateway.String())
+		}
+	})
+	list(j, "routes", r.Routes, func(t *types.Route) {
+		j.String("dst", t.Dst.String())
+		if len(t.GW) > 0 {
+			j.String("gw", t.GW.String())
+		}
+		j.OmitInt("mtu", int64(t.MTU))
+		j.OmitInt("advmss", int64(t.AdvMSS))
+		j.OmitInt("priority", int64(t.Priority))
+		if t.Table != nil {
+			j.Int("table", int64(*t.Table))
+		}
+		if t.Scope != nil {
+			j.Int("scope", int64(*t.Scope))
+		}
+	})
+	if !r.DNS.IsEmpty() {
+		j.Any("dns", r.DNS)
+	}
+}
+
+// list writes a list of objects unless it is empty.
+func list[T any](j *jsontext.Writer, key string, values []T, object func(T)) {
+	if len(values) == 0 {
+		return
+	}
+	j.List(key, func() {
+		for _, v := range values {
+			j.Object("", func() { object(v) })
+		}
+	})
 }
 
 func logDamaged(d *state.DamagedError) {
