@@ -148,6 +148,13 @@ func stateDirs(t *testing.T) {
 	t.Setenv("BOWLINE_LIB_DIR", t.TempDir())
 }
 
+// A recording is a recorder, or one that can do more.
+type recording interface {
+	bowline.Driver
+	exists(link string) (bool, error)
+	taken() []string
+}
+
 // A plugin is a face as a process would have it, started anew by newPlugin with
 // the records that there are.
 type plugin struct {
@@ -156,7 +163,7 @@ type plugin struct {
 	mux *socket.Mux
 }
 
-func newPlugin(t *testing.T, r *recorder) *plugin {
+func newPlugin(t *testing.T, r recording) *plugin {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	p := &plugin{t, &NetworkDriver{Driver: r, Name: "rec", LinkExists: r.exists}, socket.NewMux(log)}

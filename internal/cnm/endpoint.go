@@ -24,9 +24,13 @@ func (d *NetworkDriver) spec(r createEndpointRequest) (bowline.EndpointSpec, err
 	if e.ID == "" {
 		return e, bowline.Wrong(bowline.ErrInvalid, `EndpointID="": want the endpoint's ID`)
 	}
-	// Asked here and not in Join: dockerd leaves the ports out if another
-	// network publishes them, and Join repeats them for every network.
-	if err := d.refusePorts(r.Options); err != nil {
+	// Only looked at: ProgramExternalConnectivity publishes them. Not in Join,
+	// which has them for every network, whichever publishes them.
+	ports, err := portMappings(r.Options)
+	if err == nil {
+		_, err = d.publisher(ports)
+	}
+	if err != nil {
 		return e, err
 	}
 	if r.Interface != nil {
@@ -48,7 +52,6 @@ func (d *NetworkDriver) spec(r createEndpointRequest) (bowline.EndpointSpec, err
 			e.MAC = mac
 		}
 	}
-	var err error
 	if e.Options, err = endpointOptions(r.Options); err != nil {
 		return e, err
 	}
@@ -166,7 +169,7 @@ func (d *NetworkDriver) join(ctx context.Context, r joinRequest) (joinResponse, 
 	}
 	rec, err := d.endpoints.Get(ctx, d.Name, n.ID, r.EndpointID)
 	if errors.Is(err, fs.ErrNotExist) {
-		return none, bowline.Wrong(bowline.ErrUnknown, fmt.Sprintf("network %.12s: endpoint %.12s does not exist", n.ID, r.EndpointID))
+		return none, unknownEndpoint(n.ID, r.EndpointID)
 	}
 	if err != nil {
 		return none, err
@@ -213,7 +216,9 @@ func joined(n Network, att bowline.Attachment) joinResponse {
 	return j
 }
 
-// leave forgets the sandbox. dockerd itself moves the link out of it.
+// leave forgets the sandbox, and ends what is published for it: no
+// RevokeExternalConnectivity comes first if dockerd was killed, or restarted
+// under containers that live on. dockerd itself moves the link out.
 func (d *NetworkDriver) leave(ctx context.Context, r endpointRequest) (empty, error) {
 	ctx = context.WithoutCancel(ctx)
 	unlock, err := d.locks.lock(ctx, r.NetworkID)
@@ -226,6 +231,9 @@ func (d *NetworkDriver) leave(ctx context.Context, r endpointRequest) (empty, er
 		return empty{}, nil
 	}
 	rec.Sandbox, rec.NetnsIno = "", 0
+	if p, ok := d.Driver.(bowline.Publisher); ok && len(rec.Ports) > 0 {
+		return empty{}, d.unpublish(ctx, p, d.network(ctx, r.NetworkID, rec), rec)
+	}
 	return empty{}, d.endpoints.Put(ctx, rec)
 }
 
@@ -242,12 +250,13 @@ func (d *NetworkDriver) deleteEndpoint(ctx context.Context, r endpointRequest) (
 		if !errors.Is(err, fs.ErrNotExist) {
 			d.log.Warn("endpoint record unreadable, removing by ID alone", "endpoint", r.EndpointID, "error", err)
 		}
+		if p, ok := d.Driver.(bowline.Publisher); ok { // the record would have said whether there is something
+			if err := p.Unpublish(ctx, d.network(ctx, r.NetworkID, rec).Config(), rec.Spec()); err != nil {
+				return empty{}, err
+			}
+		}
 	}
-	n, err := d.networks.Get(ctx, r.NetworkID)
-	if err != nil {
-		n = Network{Driver: d.Name, ID: r.NetworkID, Options: rec.Options}
-	}
-	return empty{}, d.removeEndpoint(ctx, n, rec)
+	return empty{}, d.removeEndpoint(ctx, d.network(ctx, r.NetworkID, rec), rec)
 }
 
 // removeEndpoint undoes what createEndpoint did, the record last.
@@ -269,10 +278,4 @@ func (d *NetworkDriver) operInfo(ctx context.Context, r endpointRequest) (operIn
 		value["bowline.link"], value["bowline.mac"] = rec.Link, rec.MAC
 	}
 	return operInfoResponse{Value: value}, nil
-}
-
-// programConnectivity comes for the endpoint that the sandbox's default route
-// leads through, with the ports to publish there.
-func (d *NetworkDriver) programConnectivity(_ context.Context, r connectivityRequest) (empty, error) {
-	return empty{}, d.refusePorts(r.Options)
 }

@@ -2,7 +2,6 @@ package cnm
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,7 +60,7 @@ func (d *NetworkDriver) register(m *socket.Mux, log *slog.Logger) {
 	socket.Handle(m, i+".Join", d.join)
 	socket.Handle(m, i+".Leave", d.leave)
 	socket.Handle(m, i+".ProgramExternalConnectivity", d.programConnectivity)
-	socket.Handle(m, i+".RevokeExternalConnectivity", d.nothing)
+	socket.Handle(m, i+".RevokeExternalConnectivity", d.revokeConnectivity)
 	socket.Handle(m, i+".DiscoverNew", d.nothing)
 	socket.Handle(m, i+".DiscoverDelete", d.nothing)
 }
@@ -85,8 +84,7 @@ func (d *NetworkDriver) capabilities(context.Context) (capabilities, error) {
 	return capabilities{Scope: "local", GwAllocChecker: true}, nil
 }
 
-// nothing answers what needs no doing: ports are not published, and hosts do
-// not know of each other.
+// nothing answers what needs no doing: hosts do not know of each other.
 func (d *NetworkDriver) nothing(context.Context, empty) (empty, error) { return empty{}, nil }
 
 // gwAllocCheck says that a network without a gateway needs no address for one.
@@ -194,15 +192,4 @@ func (d *NetworkDriver) removeNetwork(ctx context.Context, n Network) error {
 		return err
 	}
 	return d.networks.delete(ctx, n.ID)
-}
-
-// refusePorts is the answer to -p until the plugin publishes ports: silence
-// would leave a service unreachable that was asked for.
-func (d *NetworkDriver) refusePorts(labels map[string]json.RawMessage) error {
-	yes, err := publishes(labels)
-	if err == nil && yes {
-		return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf(
-			"publishing ports through bowline-%s comes with the next release; until then run the container without -p, or publish its ports through a network of docker's bridge driver", d.Name))
-	}
-	return err
 }

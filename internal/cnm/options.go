@@ -131,19 +131,6 @@ func endpointOptions(labels map[string]json.RawMessage) (map[string]string, erro
 	return options, nil
 }
 
-// publishes tells whether the labels ask for published ports.
-func publishes(labels map[string]json.RawMessage) (bool, error) {
-	raw, ok := labels[labelPortMap]
-	if !ok {
-		return false, nil
-	}
-	var ports []json.RawMessage
-	if err := json.Unmarshal(raw, &ports); err != nil {
-		return false, bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("%s=%s: want a list of ports", labelPortMap, raw))
-	}
-	return len(ports) > 0, nil
-}
-
 // pools returns the pools of a network. The driver "null" of Docker's IPAM
 // gives 0.0.0.0/0, which means none.
 func pools(data ...ipamData) ([]bowline.Pool, error) {

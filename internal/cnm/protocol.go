@@ -13,6 +13,7 @@ const (
 	labelGeneric  = labelPrefix + "generic"
 	labelInternal = labelPrefix + "internal"
 	labelPortMap  = labelPrefix + "portmap"
+	labelOnlyIPv4 = labelPrefix + "driver.private.no_proxy_6to4"
 	labelIfPrefix = labelPrefix + "container_iface_prefix"
 	labelName     = labelPrefix + "endpoint.name"
 	labelGateway  = labelPrefix + "gateway" // value of optionType
@@ -108,6 +109,14 @@ const (
 type connectivityRequest struct {
 	NetworkID, EndpointID string
 	Options               map[string]json.RawMessage
+}
+
+// portBinding is an entry of labelPortMap: one port of the sandbox, and the one
+// of the host, or those to choose one from.
+type portBinding struct {
+	Proto                       uint8 // as in the IP header
+	Port, HostPort, HostPortEnd uint16
+	HostIP                      string // empty: all addresses of the host
 }
 
 type operInfoResponse struct {

@@ -34,6 +34,7 @@ func (d *NetworkDriver) restore(ctx context.Context) {
 		}
 	}
 	d.sweep(ctx)
+	d.republish(ctx)
 }
 
 func (d *NetworkDriver) restoreNetwork(ctx context.Context, id string) error {
@@ -87,11 +88,7 @@ func (d *NetworkDriver) sweepEndpoint(ctx context.Context, network, id string) (
 	if why, err = d.dead(e); err != nil || why == "" {
 		return "", err
 	}
-	n, err := d.networks.Get(ctx, network)
-	if err != nil {
-		n = Network{Driver: d.Name, ID: network, Options: e.Options}
-	}
-	return why, d.removeEndpoint(ctx, n, e)
+	return why, d.removeEndpoint(ctx, d.network(ctx, network, e), e)
 }
 
 // dead says why nobody can be using e any more, or "" if somebody may be.

@@ -40,7 +40,7 @@ func TestReplay(t *testing.T) {
 
 // replay plays the calls of a trace and returns the trace as it came out.
 func replay(t *testing.T, trace string) string {
-	r := newRecorder()
+	r := newPublisher()
 	p := newPlugin(t, r)
 	var out strings.Builder
 	for _, line := range strings.SplitAfter(trace, "\n") {

@@ -96,7 +96,8 @@ const pending = "+"
 
 func (r Endpoint) name() string { return endpointName(r.Driver, r.Network, r.ID) }
 
-// Put writes the record, in place of one that was Ready or not.
+// Put writes the record, in place of one that was Ready or not. After an error
+// there is what was there before, or, if that was Ready as r is, perhaps r.
 func (e Endpoints) Put(ctx context.Context, r Endpoint) error {
 	name, other := r.name(), r.name()+pending
 	if !r.Ready {
@@ -106,9 +107,17 @@ func (e Endpoints) Put(ctx context.Context, r Endpoint) error {
 		return err
 	}
 	err := e.store.Delete(ctx, other)
-	if err != nil { // a failed Put leaves what was there
-		_ = e.store.Delete(context.WithoutCancel(ctx), name)
+	if err == nil {
+		return nil
 	}
+	ctx = context.WithoutCancel(ctx)
+	if r.Ready { // never without a record what was made
+		var was Endpoint
+		if e.store.Get(ctx, other, &was) != nil {
+			return err
+		}
+	}
+	_ = e.store.Delete(ctx, name)
 	return err
 }
 

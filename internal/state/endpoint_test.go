@@ -1,9 +1,12 @@
 package state
 
 import (
+	"fmt"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/bowline-net/bowline/internal/netns/netnstest"
 )
 
 // A record that becomes Ready while it is looked for is there all the time.
@@ -36,4 +39,26 @@ func TestFinishedWhileRead(t *testing.T) {
 			return
 		}
 	}
+}
+
+// TestPutKeepsTheRecord: an update that fails at any step leaves a record.
+func TestPutKeepsTheRecord(t *testing.T) {
+	t.Parallel()
+	e := Endpoints{Store{Dir: filepath.Join(t.TempDir(), "endpoints")}}
+	r := Endpoint{Driver: "bridge", Network: "web", ID: "c1/eth0", Ready: true}
+	if err := e.Put(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 100 {
+		r.Link = fmt.Sprint("step", n)
+		failed := e.Put(netnstest.FailAfter(t.Context(), n), r)
+		got, err := e.Get(t.Context(), r.Driver, r.Network, r.ID)
+		if err != nil || !got.Ready {
+			t.Fatalf("Put failed at step %d: %v; the record is %+v, %v", n, failed, got, err)
+		}
+		if failed == nil {
+			return
+		}
+	}
+	t.Fatal("Put never succeeds")
 }
