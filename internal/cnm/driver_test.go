@@ -126,7 +126,7 @@ func (r *recorder) CheckEndpoint(context.Context, bowline.NetworkConfig, bowline
 
 func (r *recorder) ValidateNetwork(n bowline.NetworkConfig) error {
 	for k := range n.Options {
-		if !slices.Contains([]string{"bridge", "firewall", "icc", "internal", "ipMasq", "isDefaultGateway", "isGateway", "mtu"}, k) {
+		if !slices.Contains([]string{"bridge", "firewall", "gatewayMode4", "gatewayMode6", "icc", "internal", "ipMasq", "isDefaultGateway", "isGateway", "mtu", "trustedInterfaces"}, k) {
 			return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("option %s: unknown", k))
 		}
 	}

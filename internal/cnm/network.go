@@ -95,7 +95,11 @@ func (d *NetworkDriver) gwAllocCheck(_ context.Context, r gwAllocCheckRequest) (
 	}
 	yes, err := strconv.ParseBool(options["isGateway"])
 	skip := err == nil && !yes // CreateNetwork will tell a wrong value
-	return gwAllocCheckResponse{SkipIPv4: skip, SkipIPv6: skip}, nil
+	const isolated = "isolated"
+	return gwAllocCheckResponse{
+		SkipIPv4: skip || options["gatewayMode4"] == isolated,
+		SkipIPv6: skip || options["gatewayMode6"] == isolated,
+	}, nil
 }
 
 // asked returns the record that a CreateNetwork asks for.

@@ -40,13 +40,15 @@ func TestCreateNetworkOptions(t *testing.T) {
 	tests := []struct {
 		name, body, want, wantErr string
 	}{
-		{"defaults", network("n", ``), head + " ipMasq=true isDefaultGateway=true isGateway=true", ""},
-		{"no options at all", `{"NetworkID":"n","IPv4Data":[{"Pool":"10.1.0.0/24","Gateway":"10.1.0.1/24"}]}`, head + " ipMasq=true isDefaultGateway=true isGateway=true", ""},
-		{"null options", strings.Replace(network("n", ``), "{}", "null", 1), head + " ipMasq=true isDefaultGateway=true isGateway=true", ""},
+		{"defaults", network("n", ``), head + " gatewayMode4=nat ipMasq=true isDefaultGateway=true isGateway=true", ""},
+		{"no options at all", `{"NetworkID":"n","IPv4Data":[{"Pool":"10.1.0.0/24","Gateway":"10.1.0.1/24"}]}`, head + " gatewayMode4=nat ipMasq=true isDefaultGateway=true isGateway=true", ""},
+		{"null options", strings.Replace(network("n", ``), "{}", "null", 1), head + " gatewayMode4=nat ipMasq=true isDefaultGateway=true isGateway=true", ""},
 		{"docker's keys", network("n", `"com.docker.network.driver.mtu":"1400","com.docker.network.bridge.name":"br9","com.docker.network.bridge.enable_icc":"false","com.docker.network.bridge.enable_ip_masquerade":"false"`),
-			head + " bridge=br9 icc=false ipMasq=false isDefaultGateway=true isGateway=true mtu=1400", ""},
-		{"number and boolean", network("n", `"mtu":1400,"icc":true`), head + " icc=true ipMasq=true isDefaultGateway=true isGateway=true mtu=1400", ""},
-		{"the same twice", network("n", `"mtu":"1400","com.docker.network.driver.mtu":"1400"`), head + " ipMasq=true isDefaultGateway=true isGateway=true mtu=1400", ""},
+			head + " bridge=br9 gatewayMode4=nat icc=false ipMasq=false isDefaultGateway=true isGateway=true mtu=1400", ""},
+		{"gateway modes", network("n", `"com.docker.network.bridge.gateway_mode_ipv4":"routed","com.docker.network.bridge.gateway_mode_ipv6":"nat-unprotected","com.docker.network.bridge.trusted_host_interfaces":"eth1:wg0"`),
+			head + " gatewayMode4=routed gatewayMode6=nat-unprotected ipMasq=true isDefaultGateway=true isGateway=true trustedInterfaces=eth1:wg0", ""},
+		{"number and boolean", network("n", `"mtu":1400,"icc":true`), head + " gatewayMode4=nat icc=true ipMasq=true isDefaultGateway=true isGateway=true mtu=1400", ""},
+		{"the same twice", network("n", `"mtu":"1400","com.docker.network.driver.mtu":"1400"`), head + " gatewayMode4=nat ipMasq=true isDefaultGateway=true isGateway=true mtu=1400", ""},
 		{"different twice", network("n", `"mtu":"1400","com.docker.network.driver.mtu":"1500"`), "", `options com.docker.network.driver.mtu="1500" and mtu="1400" mean the same key: want one of them`},
 		{"no gateway", network("n", `"isGateway":"false"`), head + " ipMasq=false isDefaultGateway=false isGateway=false", ""},
 		{"user wins", network("n", `"isGateway":"false","ipMasq":"true"`), head + " ipMasq=true isDefaultGateway=false isGateway=false", ""},
@@ -121,6 +123,8 @@ func TestGwAllocCheck(t *testing.T) {
 	for generic, want := range map[string]string{
 		`{}`:                    `{"SkipIPv4":false,"SkipIPv6":false}`,
 		`{"isGateway":"false"}`: `{"SkipIPv4":true,"SkipIPv6":true}`,
+		`{"com.docker.network.bridge.gateway_mode_ipv4":"isolated"}`: `{"SkipIPv4":true,"SkipIPv6":false}`,
+		`{"gatewayMode6":"isolated","gatewayMode4":"nat"}`:           `{"SkipIPv4":false,"SkipIPv6":true}`,
 	} {
 		if got := p.must("NetworkDriver.GwAllocCheck", `{"Options":{"com.docker.network.generic":`+generic+`}}`); got != want {
 			t.Errorf("GwAllocCheck with %s = %s, want %s", generic, got, want)
@@ -293,7 +297,7 @@ func TestRestoreAndSweep(t *testing.T) {
 	got := r.taken()
 	slices.Sort(got)
 	want := []string{
-		"CreateNetwork n (10.1.0.0/24 via 10.1.0.1) ipMasq=true isDefaultGateway=true isGateway=true",
+		"CreateNetwork n (10.1.0.0/24 via 10.1.0.1) gatewayMode4=nat ipMasq=true isDefaultGateway=true isGateway=true",
 		"DeleteEndpoint n booted", "DeleteEndpoint n forgotten", "DeleteEndpoint n gone", "DeleteEndpoint n half",
 		"DeleteNetwork halfmade",
 	}

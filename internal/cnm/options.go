@@ -16,16 +16,20 @@ import (
 // same as one of ours, so that a compose file needs only its driver changed.
 func dockerKeys() map[string]string {
 	return map[string]string{
-		"com.docker.network.driver.mtu":                  "mtu",
-		"com.docker.network.bridge.name":                 "bridge",
-		"com.docker.network.bridge.enable_icc":           "icc",
-		"com.docker.network.bridge.enable_ip_masquerade": "ipMasq",
+		"com.docker.network.driver.mtu":                     "mtu",
+		"com.docker.network.bridge.name":                    "bridge",
+		"com.docker.network.bridge.enable_icc":              "icc",
+		"com.docker.network.bridge.enable_ip_masquerade":    "ipMasq",
+		"com.docker.network.bridge.gateway_mode_ipv4":       "gatewayMode4",
+		"com.docker.network.bridge.gateway_mode_ipv6":       "gatewayMode6",
+		"com.docker.network.bridge.trusted_host_interfaces": "trustedInterfaces",
 	}
 }
 
 // GatewayDefaults returns what a Docker user expects of a network without
-// asking: the host is its gateway, and it reaches the world through the host's
-// address, unless it is internal. A network without pools gets nothing.
+// asking: the host is its gateway, it reaches the world through the host's
+// address, and the world reaches published ports only, unless it is internal. A
+// network without pools gets nothing.
 func GatewayDefaults(n bowline.NetworkConfig) map[string]string {
 	if len(n.Pools) == 0 {
 		return nil
@@ -38,8 +42,18 @@ func GatewayDefaults(n bowline.NetworkConfig) map[string]string {
 		way = "false"
 	}
 	defaults := map[string]string{"isGateway": way, "isDefaultGateway": way}
-	if n.Options["firewall"] != "none" { // masquerading takes a rule
-		defaults["ipMasq"] = way
+	if n.Options["firewall"] == "none" { // the rest takes rules
+		return defaults
+	}
+	defaults["ipMasq"] = way
+	if way == "true" {
+		for _, p := range n.Pools {
+			if p.Prefix.Addr().Is4() {
+				defaults["gatewayMode4"] = "nat"
+			} else {
+				defaults["gatewayMode6"] = "nat"
+			}
+		}
 	}
 	return defaults
 }
