@@ -42,7 +42,7 @@ func (o op) del(ctx context.Context) error {
 	}
 	if damaged != nil {
 		// It was set aside; all that it could have stood for has been removed.
-		logDamaged(damaged)
+		logDamaged(ctx, damaged)
 	}
 	return o.endpoints.Delete(ctx, o.Face.Name, o.Config.Name, o.ID())
 }

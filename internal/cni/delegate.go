@@ -22,7 +22,8 @@ import (
 // delegated is somebody else's IPAM plugin, called by exec (spec 1.1.0,
 // "Plugin Delegation"). The cni library's invoke package would do the same but
 // links OpenTelemetry and net/http into every start of this process. The
-// environment is passed on as it is, trace context included.
+// environment is passed on as it is, trace context (TRACEPARENT, TRACESTATE,
+// BAGGAGE) included.
 type delegated struct {
 	op
 	kind string
@@ -125,7 +126,7 @@ func (d delegated) release(ctx context.Context) error {
 	_, err := d.call(ctx, "DEL")
 	var missing *notFoundError
 	if errors.As(err, &missing) {
-		slog.Warn("addresses were not released", "error", err)
+		slog.WarnContext(ctx, "addresses were not released", "error", err)
 		return nil
 	}
 	return err

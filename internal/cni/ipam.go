@@ -128,7 +128,7 @@ func (l local) allocate(ctx context.Context, sandbox string) (lease, error) {
 func (l local) release(ctx context.Context) error {
 	_, err := l.store.Release(ctx, l.owner())
 	if errors.Is(err, bowline.ErrDamaged) {
-		slog.Warn("a damaged record was set aside", "network", l.Config.Name, "container", l.ContainerID, "error", err)
+		slog.WarnContext(ctx, "a damaged record was set aside", "error", err)
 		return nil
 	}
 	return err

@@ -3,15 +3,13 @@ package cni
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"log/slog"
 	"net/netip"
-	"os"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/bowline-net/bowline/internal/journal"
 	"github.com/bowline-net/bowline/ipam"
 )
 
@@ -19,31 +17,23 @@ import (
 // for any main plugin that delegates to it. It returns the exit status: 0 done,
 // 1 failed.
 func MainIPAM(stdin io.Reader, stdout io.Writer) int {
-	c, err := Read(stdin)
-	cniVersion := ""
-	if err == nil {
-		cniVersion, err = runIPAM(context.Background(), c, stdout)
-	}
-	if err == nil {
-		return 0
-	}
-	if perr := PrintError(stdout, err, cniVersion); perr != nil {
-		fmt.Fprintln(os.Stderr, err)
-	}
-	return 1
+	return answer("ipam", stdin, stdout, func(ctx context.Context, c Command) (Config, error) {
+		return runIPAM(ctx, c, stdout)
+	})
 }
 
-// runIPAM returns the version of the configuration beside the error, as run does.
-func runIPAM(ctx context.Context, c Command, stdout io.Writer) (string, error) {
+// runIPAM returns the configuration beside the error, as run does.
+func runIPAM(ctx context.Context, c Command, stdout io.Writer) (Config, error) {
 	if c.Verb == "VERSION" {
-		return "", printVersion(c, stdout)
+		return Config{}, printVersion(c, stdout)
 	}
 	cfg, err := Parse(c)
 	if err != nil {
-		return cfg.CNIVersion, err
+		return cfg, err
 	}
+	ctx = journal.With(ctx, "network", cfg.Name)
 	if err := supports(c.Verb, cfg.CNIVersion); err != nil {
-		return cfg.CNIVersion, err
+		return cfg, err
 	}
 	o := op{Command: c, Config: cfg}
 	i := local{op: o, store: ipam.Open(cfg.Name)}
@@ -61,11 +51,7 @@ func runIPAM(ctx context.Context, c Command, stdout io.Writer) (string, error) {
 			err = i.store.Status(ctx, i.cfg.Config)
 		}
 	}
-	if err != nil {
-		slog.Error("CNI command failed", "command", c.Verb, "network", cfg.Name, "container", c.ContainerID,
-			"interface", c.IfName, "sandbox", c.Netns, "error", err)
-	}
-	return cfg.CNIVersion, err
+	return cfg, err
 }
 
 // add takes addresses and prints them as the part of a result that is IPAM's:

@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"slices"
+	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/journal"
 	"github.com/bowline-net/bowline/internal/state"
 )
 
@@ -22,40 +23,53 @@ type Face struct {
 	Driver bowline.Driver
 }
 
-// Main runs the one command that the environment names. It returns the exit
-// status: 0 done, 1 failed. newFace is called once the command is known to be
-// well formed, and not for VERSION.
-func Main(stdin io.Reader, stdout io.Writer, newFace func() (Face, error)) int {
-	c, err := Read(stdin)
-	cniVersion := ""
-	if err == nil {
-		cniVersion, err = run(context.Background(), c, stdout, newFace)
-	}
-	if err == nil {
-		return 0
-	}
-	if perr := PrintError(stdout, err, cniVersion); perr != nil {
-		fmt.Fprintln(os.Stderr, err)
-	}
-	return 1
+// Main runs the one command that the environment names, for the driver of that
+// name. It returns the exit status: 0 done, 1 failed. newFace is called once the
+// command is known to be well formed, and not for VERSION.
+func Main(driver string, stdin io.Reader, stdout io.Writer, newFace func() (Face, error)) int {
+	return answer(driver, stdin, stdout, func(ctx context.Context, c Command) (Config, error) {
+		return run(ctx, c, stdout, newFace)
+	})
 }
 
-// run returns the version of the configuration beside the error, for errors
-// are printed in it.
-func run(ctx context.Context, c Command, stdout io.Writer, newFace func() (Face, error)) (string, error) {
+// answer reads the command, has it run, and prints the error if there is one.
+func answer(driver string, stdin io.Reader, stdout io.Writer, run func(context.Context, Command) (Config, error)) int {
+	start := time.Now()
+	c, err := Read(stdin)
+	ctx := begin(driver, c)
+	var cfg Config
+	if err == nil {
+		cfg, err = run(ctx, c)
+	}
+	if err != nil {
+		if perr := PrintError(stdout, err, cfg.CNIVersion); perr != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+	end(journal.With(ctx, "network", cfg.Name), driver, c, err, start)
+	if err != nil {
+		return 1
+	}
+	return 0
+}
+
+// run returns the configuration beside the error, for errors are printed in its
+// version and logged with its network.
+func run(ctx context.Context, c Command, stdout io.Writer, newFace func() (Face, error)) (Config, error) {
 	if c.Verb == "VERSION" {
-		return "", printVersion(c, stdout)
+		return Config{}, printVersion(c, stdout)
 	}
 	cfg, err := Parse(c)
 	if err != nil {
-		return cfg.CNIVersion, err
+		return cfg, err
 	}
+	ctx = journal.With(ctx, "network", cfg.Name)
 	if err := supports(c.Verb, cfg.CNIVersion); err != nil {
-		return cfg.CNIVersion, err
+		return cfg, err
 	}
 	f, err := newFace()
 	if err != nil {
-		return cfg.CNIVersion, err
+		return cfg, err
 	}
 	o := op{Face: f, Command: c, Config: cfg, endpoints: state.OpenEndpoints()}
 	switch c.Verb {
@@ -75,11 +89,7 @@ func run(ctx context.Context, c Command, stdout io.Writer, newFace func() (Face,
 	case "STATUS":
 		err = o.status(ctx)
 	}
-	if err != nil {
-		slog.Error("CNI command failed", "command", c.Verb, "driver", f.Name, "network", cfg.Name, "container", c.ContainerID,
-			"interface", c.IfName, "sandbox", c.Netns, "error", err)
-	}
-	return cfg.CNIVersion, err
+	return cfg, err
 }
 
 // An op is one command on its way.

@@ -2,6 +2,7 @@ package cni
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -173,6 +174,6 @@ func list[T any](j *jsontext.Writer, key string, values []T, object func(T)) {
 	})
 }
 
-func logDamaged(d *state.DamagedError) {
-	slog.Warn("a damaged record was set aside", "record", d.Path, "kept", d.Kept, "reason", d.Reason)
+func logDamaged(ctx context.Context, d *state.DamagedError) {
+	slog.WarnContext(ctx, "a damaged record was set aside", "record", d.Path, "kept", d.Kept, "reason", d.Reason)
 }

@@ -37,7 +37,7 @@ func Main(s Spec) int {
 func (s Spec) cni() int {
 	status := make(chan int)
 	go func() {
-		status <- cni.Main(os.Stdin, os.Stdout, func() (cni.Face, error) {
+		status <- cni.Main(s.Name, os.Stdin, os.Stdout, func() (cni.Face, error) {
 			d, err := s.New(true)
 			return cni.Face{Name: s.Name, Driver: d}, err
 		})

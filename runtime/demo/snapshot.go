@@ -112,6 +112,9 @@ func files(dirs ...string) ([]string, error) {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
+			if err == nil && path == state.MeterFile("") { // tells of the past, and stays
+				return filepath.SkipDir
+			}
 			if err != nil || !d.Type().IsRegular() {
 				return err
 			}

@@ -116,6 +116,9 @@ func (h *host) records() []string {
 			if err != nil || d.IsDir() || isLock(p, d) {
 				return nil
 			}
+			if strings.HasPrefix(p, filepath.Join(h.dir, "run", "meter")) { // tells of the past
+				return nil
+			}
 			all = append(all, strings.TrimPrefix(p, h.dir+"/"))
 			return nil
 		})
