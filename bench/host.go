@@ -99,7 +99,11 @@ func (a *attachment) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Get
 // does: ADD in order, DEL in reverse. It returns how long the processes took,
 // from the start of the first to the end of the last.
 func (h *host) do(ctx context.Context, verb string, n network, a *attachment) (time.Duration, error) {
-	chain := n.chain(h)
+	return h.doChain(ctx, verb, n.chain(h), a)
+}
+
+// doChain is do for the configurations of a chain.
+func (h *host) doChain(ctx context.Context, verb string, chain []map[string]any, a *attachment) (time.Duration, error) {
 	if verb == "DEL" {
 		slices.Reverse(chain)
 	}

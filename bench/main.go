@@ -3,7 +3,7 @@
 //
 //	bench -ours bin -reference .cache/ref [-quick] [SECTION...]
 //
-// Sections: start, ipam, chain, crowd, path; all of them without arguments. It
+// Sections: start, ipam, chain, crowd, path, shape; all of them without arguments. It
 // drives built binaries only. Everything it makes is in namespaces that end
 // with the process and in one directory that it removes.
 package main
@@ -44,12 +44,16 @@ var sections = []struct {
 	{"chain", chains},
 	{"crowd", crowd},
 	{"path", packetPath},
+	{"shape", shaping},
 }
 
 func main() {
 	work := run
 	if len(os.Args) > 1 && os.Args[1] == endpointWord {
 		work = func() error { return endpoint(os.Args[2:]) }
+	}
+	if len(os.Args) > 1 && os.Args[1] == floodWord {
+		work = func() error { return flood(os.Args[2:]) }
 	}
 	if err := work(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

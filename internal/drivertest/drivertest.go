@@ -45,6 +45,7 @@ func Run(t *testing.T, newDriver New) {
 			f(t, &host{t, ns, d})
 		})
 	}
+	shapes(t, newDriver)
 }
 
 // A host is a namespace of the test's own with a driver in it.
@@ -252,31 +253,35 @@ func deleteByID(t *testing.T, h *host) {
 // failAtEachStep breaks CreateNetwork and CreateEndpoint at every verb.
 func failAtEachStep(t *testing.T, h *host) {
 	n, sandbox := Network("web"), netnstest.New(t)
-	breakAt := func(what string, create func(context.Context) error) {
-		before := Snapshot(t, h.ns)
-		for steps := 0; ; steps++ {
-			if steps > 200 {
-				t.Fatalf("%s: fails still after %d steps", what, steps)
-			}
-			err := create(netnstest.FailAfter(t.Context(), steps))
-			if err == nil {
-				if steps < 2 {
-					t.Fatalf("%s succeeded with %d steps allowed: it asks no context", what, steps)
-				}
-				return
-			}
-			if !errors.Is(err, context.Canceled) {
-				t.Fatalf("%s, step %d: %v", what, steps, err)
-			}
-			h.same(fmt.Sprintf("%s broken at step %d", what, steps), before)
-		}
-	}
-	breakAt("CreateNetwork", func(ctx context.Context) error { return h.d.CreateNetwork(ctx, n) })
+	breakAtEach(t, h, "CreateNetwork", 2, func(ctx context.Context) error { return h.d.CreateNetwork(ctx, n) })
 	h.create(n)
-	breakAt("CreateEndpoint", func(ctx context.Context) error {
+	breakAtEach(t, h, "CreateEndpoint", 2, func(ctx context.Context) error {
 		_, err := h.d.CreateEndpoint(ctx, n, endpoint(0, sandbox))
 		return err
 	})
+}
+
+// breakAtEach breaks f at each of its steps, of which there are some at least,
+// until it succeeds, and compares the host after each failure.
+func breakAtEach(t *testing.T, h *host, what string, least int, f func(context.Context) error) {
+	t.Helper()
+	before := Snapshot(t, h.ns)
+	for steps := 0; ; steps++ {
+		if steps > 200 {
+			t.Fatalf("%s: fails still after %d steps", what, steps)
+		}
+		err := f(netnstest.FailAfter(t.Context(), steps))
+		if err == nil {
+			if steps < least {
+				t.Fatalf("%s succeeded with %d steps allowed: it asks no context", what, steps)
+			}
+			return
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("%s, step %d: %v", what, steps, err)
+		}
+		h.same(fmt.Sprintf("%s broken at step %d", what, steps), before)
+	}
 }
 
 func takenName(t *testing.T, h *host) {

@@ -22,6 +22,7 @@ type Veth struct {
 	Peer    string
 	PeerMAC net.HardwareAddr
 	PeerNS  bowline.Namespace // nil: the handle's own
+	Limits  Limits            // of Name
 }
 
 // CreateVeth makes the pair, the outer end up and on its bridge, the peer down
@@ -41,11 +42,28 @@ func (h *Handle) CreateVeth(ctx context.Context, v Veth) error {
 		return failure(what, err)
 	}
 	set := Change{Alias: v.Alias, NoLinkLocal: true, Port: v.Port, Up: true}
-	if err := h.conn.do(set.messages(v.Name)...); err != nil {
-		_ = h.delete(v.Name)
-		return failure(what, err)
+	err := h.limitNew(v)
+	if err == nil {
+		if err = h.conn.do(set.messages(v.Name)...); err != nil && v.Limits.In.Rate != 0 {
+			_ = h.delete(v.Limits.IFB)
+		}
 	}
-	return nil
+	if err != nil {
+		_ = h.delete(v.Name)
+	}
+	return failure(what, err)
+}
+
+// limitNew gives the outer end its limits, if any.
+func (h *Handle) limitNew(v Veth) error {
+	if !v.Limits.any() {
+		return nil
+	}
+	info, err := h.get(v.Name)
+	if err != nil {
+		return err
+	}
+	return h.shapeNew(info, v.Limits)
 }
 
 func (v Veth) message() *msg {

@@ -37,6 +37,9 @@ func (d *driver) CheckEndpoint(ctx context.Context, n bowline.NetworkConfig, e b
 	if err := d.checkPort(ctx, o, outerName(n, e.ID), br, differs); err != nil {
 		return err
 	}
+	if err := d.checkLimits(ctx, n, e, differs); err != nil {
+		return err
+	}
 	if err := d.checkGateways(ctx, n, o, name, differs); err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func (d *driver) DeleteEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 		mac, err := endpointMAC(n, e)
 		errs = append(errs, err, d.rules.DeleteEndpoint(ctx, ruleNetwork(n, o), ruleEndpoint(n, o, e, mac)))
 	}
-	errs = append(errs, d.host.Delete(ctx, outerName(n, e.ID)))
+	errs = append(errs, d.host.Delete(ctx, outerName(n, e.ID), ifbName(n, e.ID)))
 	return errors.Join(errs...)
 }
 
@@ -142,12 +142,12 @@ func (d *driver) Prune(ctx context.Context, n bowline.NetworkConfig, keep []stri
 	}
 	kept := map[string]bool{}
 	for _, id := range keep {
-		kept[outerName(n, id)] = true
+		kept[outerName(n, id)], kept[ifbName(n, id)] = true, true
 	}
 	all, err := d.host.Links(ctx)
 	errs = append(errs, err)
 	for _, l := range all {
-		if strings.HasPrefix(l.Alias, endpointPrefix(n)) && !kept[l.Name] {
+		if (strings.HasPrefix(l.Alias, endpointPrefix(n)) || strings.HasPrefix(l.Alias, limitsPrefix(n))) && !kept[l.Name] {
 			errs = append(errs, d.host.Delete(ctx, l.Name))
 		}
 	}

@@ -29,6 +29,7 @@ var (
 	_ bowline.Planner        = (*driver)(nil)
 	_ bowline.StatusReporter = (*driver)(nil)
 	_ bowline.Collector      = (*driver)(nil)
+	_ bowline.Shaper         = (*driver)(nil)
 )
 
 // newDriver returns a driver for the host whose namespace is ns, or the
@@ -99,7 +100,7 @@ func (d *driver) ValidateNetwork(n bowline.NetworkConfig) error {
 // ValidateEndpoint implements [bowline.Validator].
 func (d *driver) ValidateEndpoint(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
 	_, err := parseEndpointOptions(e)
-	return err
+	return errors.Join(err, validateRates(e))
 }
 
 // PlanEndpoint implements [bowline.Planner].
@@ -242,7 +243,7 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 	v := link.Veth{
 		Name: outerName(n, e.ID), MAC: bowline.MAC("outer", n.ID, e.ID), Alias: endpointAlias(n, e.ID), MTU: o.mtu, Master: br.Index,
 		Port: &link.Port{Hairpin: o.hairpin, Isolated: o.portIsolation || !o.icc},
-		Peer: innerName(n, e), PeerMAC: mac, PeerNS: e.Sandbox,
+		Peer: innerName(n, e), PeerMAC: mac, PeerNS: e.Sandbox, Limits: limits(n, e),
 	}
 	if v.MTU == 0 {
 		v.MTU = br.MTU
@@ -252,7 +253,10 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 		return bowline.Attachment{}, err
 	}
 	if made {
-		u.Push("delete veth "+v.Name, func(ctx context.Context) error { return d.host.Delete(ctx, v.Name) })
+		u.Push("delete veth "+v.Name, func(ctx context.Context) error { return d.host.Delete(ctx, v.Name, v.Limits.IFB) })
+	}
+	if err := d.ensureLimits(ctx, made, n, e); err != nil {
+		return bowline.Attachment{}, err
 	}
 	if v.MTU < br.MTU { // the kernel shrinks a bridge whose MTU nobody ever set to that of its least port
 		if err := d.host.Set(ctx, br.Name, link.Change{MTU: br.MTU}); err != nil {

@@ -65,6 +65,7 @@ func (o *options) flags() *flag.FlagSet {
 	fs.BoolVar(&o.internal, "internal", false, "`BOOL`: no way into or out of the network")
 	fs.BoolVar(&o.icc, "icc", true, "`BOOL`: containers of the network reach each other (default true)")
 	plugin.EnumVar(fs, &o.firewall, "firewall", []string{"nft", "none"}, "`WORD`: nft, or none to touch no rules (default nft)")
+	rateFlags(fs)
 	o.accessOptions.flags(fs)
 	return fs
 }
@@ -163,6 +164,7 @@ type endpointOptions struct {
 func (o *endpointOptions) flags() *flag.FlagSet {
 	fs := plugin.NewOptions()
 	plugin.MACVar(fs, &o.mac, "mac", "unicast `ADDRESS` of the container's link, such as 02:00:00:00:00:01")
+	rateFlags(fs)
 	return fs
 }
 
