@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/bowline-net/bowline/internal/netns"
@@ -18,19 +19,41 @@ func TestDoRunsInside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, _ := netns.Stat("/proc/self/ns/net")
-	var got netns.ID
-	if err := netns.Do(h, func() error {
-		got, _ = netns.Stat("/proc/thread-self/ns/net")
-		return nil
-	}); err != nil {
-		t.Fatal(err)
+	runtime.LockOSThread() // to look at the thread that Do took along
+	defer runtime.UnlockOSThread()
+	here := func() netns.ID {
+		id, ok := netns.Stat("/proc/thread-self/ns/net")
+		if !ok {
+			t.Fatal("the thread has no namespace")
+		}
+		return id
 	}
-	if got != want {
-		t.Errorf("Do ran in %v, want %v", got, want)
+	before := here()
+	var got, nested, back netns.ID
+	inside := errors.New("from inside")
+	err = netns.Do(h, func() error {
+		got = here()
+		if err := netns.Do(netnstest.New(t), func() error { nested = here(); return nil }); err != nil {
+			return err
+		}
+		back = here()
+		return inside
+	})
+	if err != inside {
+		t.Errorf("Do returned %v, want what f did", err)
 	}
-	if after, _ := netns.Stat("/proc/self/ns/net"); after != before || after == want {
-		t.Errorf("caller is in %v afterwards, was in %v", after, before)
+	if got != want || back != want {
+		t.Errorf("f ran in %v, then in %v, want %v", got, back, want)
+	}
+	if after := here(); after != before || after == want || nested == want || nested == before {
+		t.Errorf("the thread was in %v, then in %v; nested in %v", before, after, nested)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		_ = netns.Do(h, func() error { panic("inside") })
+	}()
+	if after := here(); after != before {
+		t.Errorf("after a panic the thread is in %v, want %v", after, before)
 	}
 }
 
