@@ -14,7 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
+	"strconv"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -107,23 +107,24 @@ func open(path string) ([]byte, error) {
 	if s.Size != fileSize || s.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, errLayout
 	}
-	mem, err := unix.Mmap(fd, 0, fileSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	p, err := unix.MmapPtr(fd, 0, nil, fileSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, err
 	}
+	mem := unsafe.Slice((*byte)(p), fileSize)
 	switch string(mem[:len(magic)]) {
 	case magic:
 		return mem, nil
-	case strings.Repeat("\x00", len(magic)):
+	case string(make([]byte, len(magic))):
 		copy(mem, magic)
 		return mem, nil
 	}
-	_ = unix.Munmap(mem)
+	_ = unix.MunmapPtr(p, fileSize)
 	return nil, errLayout
 }
 
 // Close ends the use of the meter.
-func (m *Meter) Close() error { return unix.Munmap(m.mem) }
+func (m *Meter) Close() error { return unix.MunmapPtr(unsafe.Pointer(&m.mem[0]), fileSize) }
 
 // Add counts one operation. It never waits and never fails: what finds no slot
 // is counted as lost.
@@ -176,7 +177,9 @@ func (m *Meter) slot(key [keySize]byte) int {
 
 // key is the operation in the file: three words, what is too long cut off.
 func (o Op) key() (key [keySize]byte) {
-	copy(key[:], fmt.Sprintf("%s %d %s", o.Face, o.Code, o.Verb))
+	b := append(append(make([]byte, 0, 2*keySize), o.Face...), ' ')
+	b = append(strconv.AppendInt(b, int64(o.Code), 10), ' ')
+	copy(key[:], append(b, o.Verb...))
 	return key
 }
 
