@@ -25,24 +25,44 @@ type Shaper interface {
 }
 
 // An Inspector is a Driver that can say all that differs from what
-// CreateNetwork and CreateEndpoint left, and bring it back. CheckEndpoint
-// returns the first difference as an error.
+// CreateNetwork and CreateEndpoint left, and bring it back. A place whose
+// endpoint has no ID is the network alone, what all of its endpoints rely on;
+// else it is what the endpoint has of its own. Both methods look at the host
+// once, however many places there are. CheckEndpoint returns the first
+// difference of both as an error.
 type Inspector interface {
-	// Diff returns how e, and what of n it relies on, differs. It changes
+	// Diff returns what differs at each place, in their order. It changes
 	// nothing.
-	Diff(ctx context.Context, n NetworkConfig, e EndpointSpec) ([]Difference, error)
+	Diff(ctx context.Context, places []Place) ([][]Difference, error)
 
-	// Repair makes right what Diff finds, on the host's side, as far as it can
-	// be made right without a new endpoint, and returns what it found.
-	Repair(ctx context.Context, n NetworkConfig, e EndpointSpec) ([]Difference, error)
+	// Repair makes right what differs at the places, one after the other, so
+	// networks should come before their endpoints, and leaves alone what is
+	// right. A link that is gone is made again if the endpoint's Sandbox is given.
+	Repair(ctx context.Context, places []Place) []Repair
 }
 
-// A Difference is one thing that is not as it was left.
-type Difference struct {
-	Place string `json:"place"`          // such as "link bwo0123456789ab"
-	Key   string `json:"key"`            // such as "master"
-	Have  string `json:"have,omitempty"` // empty: it is gone
-	Want  string `json:"want,omitempty"` // empty: it should not be there
+// A Repair is what was done at one place.
+type Repair struct {
+	Found      []Difference // as Diff would have returned
+	Err        error        // why some of it is still so; nil: all was made right
+	Attachment Attachment   // of an endpoint, as CreateEndpoint would return it
+}
+
+// A Watcher is a Driver that can tell when there may be differences.
+type Watcher interface {
+	// Watch calls changed after each event that may be a difference, until ctx
+	// is done, and returns nil then. Calls come one at a time and must not take
+	// long. Nothing that happens after ready was called goes untold.
+	Watch(ctx context.Context, ready func(), changed func(Event)) error
+}
+
+// An Event tells where something may differ.
+type Event struct {
+	// Sandbox is the ID that the host's namespace has for the one where it
+	// happened, as ip-netns shows it; -1: the host's own.
+	Sandbox int
+	// All says that events were lost: anything may differ.
+	All bool
 }
 
 // A Counter is a Driver that can say what passed endpoints.
@@ -52,7 +72,8 @@ type Counter interface {
 	Count(ctx context.Context, places []Place) ([]*Counts, error)
 }
 
-// A Place is an endpoint together with its network.
+// A Place is an endpoint together with its network, or the network alone if the
+// endpoint has no ID.
 type Place struct {
 	Network  NetworkConfig
 	Endpoint EndpointSpec
