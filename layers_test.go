@@ -27,6 +27,7 @@ var rooms = []room{
 	{"", nil, "the root is words and a contract; everything may import it because it imports nothing"},
 	{"internal/undo", nil, "a foundation"},
 	{"internal/jsontext", nil, "a foundation"},
+	{"internal/prefault", nil, "a foundation"},
 	{"internal/state", []string{"", "internal/jsontext"}, "a foundation; records are made of the words that everybody shares"},
 	{"internal/netns", nil, "a foundation"},
 	{"internal/meter", nil, "a foundation"},
@@ -39,7 +40,7 @@ var rooms = []room{
 	{"ipam/bowline-ipam", []string{"", "ipam", "internal/plugin", "internal/cni", "internal/cnm", "internal/socket", "internal/state", "internal/meter", "internal/journal", "internal/netns"}, "the faces of ipam"},
 	{"internal/cni", []string{"", "ipam", "internal/jsontext", "internal/state", "internal/meter", "internal/journal", "internal/link", "internal/netns", "internal/socket", "internal/undo"}, "a face knows the contract, never a driver"},
 	{"internal/cnm", []string{"", "ipam", "internal/state", "internal/meter", "internal/journal", "internal/link", "internal/netns", "internal/socket", "internal/undo"}, "a face knows the contract, never a driver"},
-	{"internal/plugin", []string{"", "ipam", "internal/cni", "internal/cnm", "internal/socket", "internal/state", "internal/meter", "internal/journal", "internal/netns", "internal/link"}, "the main of every plugin holds a driver behind the faces"},
+	{"internal/plugin", []string{"", "ipam", "internal/prefault", "internal/cni", "internal/cnm", "internal/socket", "internal/state", "internal/meter", "internal/journal", "internal/netns", "internal/link"}, "the main of every plugin holds a driver behind the faces"},
 	{"internal/drivertest", []string{"", "internal/netns", "internal/netns/netnstest", "internal/link", "internal/nft", "internal/state", "internal/undo"}, "what every driver must do, said once"},
 	{"plugins", []string{"", "internal/plugin", "internal/link", "internal/nft", "internal/undo", "internal/netns"}, "a plugin is a driver; it never imports another plugin, a face or the runtime"},
 	{"runtime", []string{"", "internal/cni", "internal/netns", "internal/state", "internal/meter", "internal/socket", "internal/undo"}, "the runtime is a client like any engine: it calls plugins through their public protocols only"},
@@ -65,7 +66,7 @@ var owners = []struct {
 	{"github.com/spf13/cobra", []string{"runtime/bowline"}, "the command line only; it slows the start of a process"},
 	{"k8s.io/cri-api", []string{"test/e2e"}, "the tests speak to containerd as the kubelet does"},
 	{"google.golang.org/grpc", []string{"test/e2e"}, "the tests speak to containerd as the kubelet does"},
-	{"unsafe", []string{"internal/link", "internal/nft", "internal/netns", "internal/meter"}, "system calls, and memory that processes share"},
+	{"unsafe", []string{"internal/link", "internal/nft", "internal/netns", "internal/prefault", "internal/meter"}, "system calls, and memory that processes share"},
 }
 
 // unlinked is what a CNI executable must not link, because process start is

@@ -6,6 +6,7 @@ import (
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/cni"
+	"github.com/bowline-net/bowline/internal/prefault"
 )
 
 // A Spec is everything that the main of a plugin needs to know of its driver.
@@ -33,6 +34,9 @@ func Main(s Spec) int {
 
 // cni runs one CNI command.
 func (s Spec) cni() int {
+	if os.Getenv("CNI_COMMAND") == "ADD" { // which goes through most of the program
+		prefault.Program()
+	}
 	return cni.Main(s.Name, os.Stdin, os.Stdout, func() (cni.Face, error) {
 		d, err := s.New(true)
 		return cni.Face{Name: s.Name, Driver: d}, err
