@@ -9,12 +9,16 @@ package cnm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"time"
 
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/journal"
+	"github.com/bowline-net/bowline/internal/meter"
 	"github.com/bowline-net/bowline/internal/socket"
 	"github.com/bowline-net/bowline/internal/state"
 )
@@ -42,6 +46,8 @@ func Serve(ctx context.Context, c Config) error {
 		return err
 	}
 	m := socket.NewMux(c.Log)
+	m.Describe(describe)
+	m.OnEnd(c.counter())
 	if c.IPAM != nil {
 		c.IPAM.register(m, c.Log)
 	}
@@ -69,6 +75,30 @@ func (d *NetworkDriver) sweepLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// describe has log lines say what a call is about, and whose trace it is of.
+func describe(ctx context.Context, traceparent string, body []byte) context.Context {
+	var about struct{ NetworkID, EndpointID, SandboxKey, PoolID, Address string }
+	_ = json.Unmarshal(body, &about) // what it does not say is left out
+	return journal.With(ctx, "network", about.NetworkID, "endpoint", about.EndpointID, "sandbox", about.SandboxKey,
+		"pool", about.PoolID, "address", about.Address, "trace", journal.TraceID(traceparent))
+}
+
+// counter returns what counts how long calls took.
+func (c Config) counter() func(name string, err error, took time.Duration) {
+	driver := "ipam"
+	if c.Network != nil {
+		driver = c.Network.Name
+	}
+	m, err := meter.Open(state.MeterFile(driver))
+	if err != nil {
+		c.Log.Warn("calls are not counted", "error", err)
+		return func(string, error, time.Duration) {}
+	}
+	return func(name string, err error, took time.Duration) {
+		m.Add(meter.Op{Face: "docker", Verb: name, Code: bowline.Code(err)}, took)
 	}
 }
 

@@ -248,7 +248,7 @@ func (d *NetworkDriver) deleteEndpoint(ctx context.Context, r endpointRequest) (
 	if err != nil {
 		rec = state.Endpoint{Driver: d.Name, Network: r.NetworkID, ID: r.EndpointID}
 		if !errors.Is(err, fs.ErrNotExist) {
-			d.log.Warn("endpoint record unreadable, removing by ID alone", "endpoint", r.EndpointID, "error", err)
+			d.log.WarnContext(ctx, "endpoint record unreadable, removing by ID alone", "error", err)
 		}
 		if p, ok := d.Driver.(bowline.Publisher); ok { // the record would have said whether there is something
 			if err := p.Unpublish(ctx, d.network(ctx, r.NetworkID, rec).Config(), rec.Spec()); err != nil {

@@ -143,7 +143,7 @@ func (d *NetworkDriver) createNetwork(ctx context.Context, r createNetworkReques
 	case err == nil && old.Ready:
 		return empty{}, d.Driver.CreateNetwork(ctx, n.Config())
 	case err != nil && !errors.Is(err, bowline.ErrUnknown):
-		d.log.Warn("network record unreadable, written anew", "network", n.ID, "error", err)
+		d.log.WarnContext(ctx, "network record unreadable, written anew", "error", err)
 	}
 	if err := d.networks.put(ctx, n); err != nil {
 		return empty{}, err
@@ -170,14 +170,14 @@ func (d *NetworkDriver) deleteNetwork(ctx context.Context, r networkRequest) (em
 	if err != nil {
 		n = Network{Driver: d.Name, ID: r.NetworkID}
 		if !errors.Is(err, bowline.ErrUnknown) {
-			d.log.Warn("network record unreadable, removing by ID alone", "network", n.ID, "error", err)
+			d.log.WarnContext(ctx, "network record unreadable, removing by ID alone", "error", err)
 		}
 	}
 	// dockerd asks when no container is on the network. Endpoints that it never
 	// told us to delete, for it was killed, must not keep the network.
 	known, err := d.endpoints.OfNetwork(ctx, d.Name, n.ID)
 	if err != nil {
-		d.log.Warn("endpoint records unreadable", "network", n.ID, "error", err)
+		d.log.WarnContext(ctx, "endpoint records unreadable", "error", err)
 	}
 	for _, e := range known {
 		if e.Face != face {

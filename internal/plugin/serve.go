@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/bowline-net/bowline/internal/cnm"
+	"github.com/bowline-net/bowline/internal/journal"
 )
 
 // serveOptions are the flags of serve.
@@ -34,10 +35,12 @@ func (s Spec) serve(ctx context.Context, call *call) error {
 	if err != nil {
 		return err
 	}
+	log := journal.New(call.stderr, o.level)
+	slog.SetDefault(log)
 	c := cnm.Config{
 		Sockets: []string{o.socket},
 		Network: &cnm.NetworkDriver{Driver: d, Name: s.Name},
-		Log:     slog.New(slog.NewTextHandler(call.stderr, &slog.HandlerOptions{Level: o.level})),
+		Log:     log,
 	}
 	if o.ipam {
 		c.IPAM = &cnm.IPAMDriver{}

@@ -57,6 +57,7 @@ const (
 // A request is one request, read whole.
 type request struct {
 	method, path string
+	traceparent  string // header of that name (W3C Trace Context)
 	body         []byte
 	last         bool // the client wants no more on this connection
 }
@@ -99,6 +100,8 @@ func readRequest(r *bufio.Reader, w io.Writer) (request, error) {
 			return request{}, &statusError{statusNoLength, fmt.Sprintf("header Transfer-Encoding=%.40q: want a Content-Length instead", value)}
 		case "connection":
 			req.last = req.last || strings.EqualFold(value, "close")
+		case "traceparent":
+			req.traceparent = value
 		case "expect":
 			waits = strings.EqualFold(value, "100-continue")
 		default:

@@ -26,6 +26,8 @@ type Mux struct {
 	log        *slog.Logger
 	implements []string
 	activated  []func()
+	describe   func(ctx context.Context, traceparent string, body []byte) context.Context
+	ended      func(name string, err error, took time.Duration)
 	methods    map[string]method
 }
 
@@ -51,6 +53,16 @@ func (m *Mux) Implements(iface string) {
 // OnActivate has f called when an engine introduces itself: when it starts, or
 // when it needs the plugin for the first time.
 func (m *Mux) OnActivate(f func()) { m.activated = append(m.activated, f) }
+
+// Describe has f make the context in which a call is served and logged, from its
+// traceparent header and its body.
+func (m *Mux) Describe(f func(ctx context.Context, traceparent string, body []byte) context.Context) {
+	m.describe = f
+}
+
+// OnEnd has f called after each call of a method that is served here: with its
+// name, such as "NetworkDriver.Join", how it ended and how long it took.
+func (m *Mux) OnEnd(f func(name string, err error, took time.Duration)) { m.ended = f }
 
 // Handle serves the method, such as "NetworkDriver.Join", with f. A call
 // without a body is refused with 400: dockerd repeats a call whose connection
@@ -90,6 +102,9 @@ func (m *Mux) Call(ctx context.Context, name string, body []byte) (status int, a
 func (m *Mux) serve(ctx context.Context, r request) (status int, body []byte) {
 	start := time.Now()
 	met, known := m.methods[r.path]
+	if m.describe != nil {
+		ctx = m.describe(ctx, r.traceparent, r.body)
+	}
 	result, err := m.answer(ctx, r, met, known)
 	status = statusOK
 	if err != nil {
@@ -103,6 +118,9 @@ func (m *Mux) serve(ctx context.Context, r request) (status int, body []byte) {
 		status, body = statusError500, errorBody(errors.New("answer is not JSON"))
 	}
 	m.logCall(ctx, r, met.quiet, start, status, err)
+	if m.ended != nil && known {
+		m.ended(r.path[1:], err, time.Since(start))
+	}
 	return status, append(body, '\n')
 }
 
@@ -131,11 +149,11 @@ func (m *Mux) answer(ctx context.Context, r request, met method, known bool) (re
 	defer func() {
 		// A dropped connection would make dockerd repeat the call for 15 s.
 		if p := recover(); p != nil {
-			m.log.Error("call panicked", "method", r.path, "panic", p, "stack", string(debug.Stack()))
+			m.log.ErrorContext(ctx, "call panicked", "method", r.path, "panic", p, "stack", string(debug.Stack()))
 			result, err = nil, fmt.Errorf("%s: internal error: %v", r.path, p)
 		}
 	}()
-	m.log.Debug("request", "method", r.path, "body", json.RawMessage(r.body))
+	m.log.DebugContext(ctx, "request", "method", r.path, "body", json.RawMessage(r.body))
 	return met.call(ctx, r.body)
 }
 

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/bowline-net/bowline/internal/cnm"
+	"github.com/bowline-net/bowline/internal/journal"
 )
 
 // serveOptions are the flags of serve.
@@ -49,10 +50,12 @@ func serve(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	log := journal.New(stderr, o.level)
+	slog.SetDefault(log)
 	err := cnm.Serve(ctx, cnm.Config{
 		Sockets: []string{o.socket},
 		IPAM:    &cnm.IPAMDriver{},
-		Log:     slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level})),
+		Log:     log,
 	})
 	if err != nil {
 		return fail(exitFailed, err)
