@@ -49,15 +49,44 @@ func best(cs []*contender) (add, del *contender) {
 	return add, del
 }
 
-// target is by how many times ours is to be faster at ADD and DEL.
-func (n network) target() (add, del float64) {
+// target is by how many times ours is to be faster at ADD and DEL with so many
+// attachments present; 0 if nothing was promised.
+func (n network) target(present int) (add, del float64) {
 	switch {
 	case n.apart:
 		return 0, 0
+	case n.full:
+		switch {
+		case present >= 1000:
+			return 10, 20
+		case present >= 300:
+			return 12, 20
+		case present >= 100:
+			return 12, 15
+		}
+		return 10, 15
+	case n.port:
+		return 8, 10
 	case n.masq:
 		return 4, 8
 	}
 	return 2, 4
+}
+
+// levels are how many attachments are present. Filling takes the reference
+// minutes where its chain is long.
+func (n network) levels(o options) []int {
+	switch {
+	case o.quick:
+		return []int{0, 20}
+	case n.full && o.long:
+		return []int{0, 100, 300, 1000}
+	case n.full:
+		return []int{0, 100, 300}
+	case n.port, n.apart:
+		return []int{0, 100}
+	}
+	return []int{0, 100, 1000}
 }
 
 // chains measures ADD and DEL with none, some and many attachments present.
@@ -71,19 +100,14 @@ func chains(ctx context.Context, o options) error {
 		{name: "plain", subnet: "10.8.0.0/16"},
 		{name: "masq", subnet: "10.9.0.0/16", masq: true},
 		{name: "apart", subnet: "10.13.0.0/16", masq: true, apart: true},
+		{name: "port", subnet: "10.15.0.0/16", masq: true, port: true},
+		{name: "full", subnet: "10.16.0.0/16", masq: true, port: true, full: true},
 	} {
-		levels := []int{0, 100, 1000}
-		if n.apart {
-			levels = levels[:2] // filling takes the reference too long
-		}
-		if o.quick {
-			levels = []int{0, 20}
-		}
 		rivals := all
 		if !n.masq {
 			rivals = all[:1] // the variants differ in how they masquerade
 		}
-		if err := chain(ctx, o, n, rivals, levels); err != nil {
+		if err := chain(ctx, o, n, rivals, n.levels(o)); err != nil {
 			return err
 		}
 	}
@@ -132,7 +156,7 @@ func report(n network, level int, cs []*contender) (add, del *contender) {
 	if n.masq {
 		variants = add.side.short + " / " + del.side.short
 	}
-	wantAdd, wantDel := n.target()
+	wantAdd, wantDel := n.target(level)
 	target := ""
 	if wantAdd > 0 {
 		target = fmt.Sprintf("%.0f× / %.0f×", wantAdd, wantDel)

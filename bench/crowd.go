@@ -29,6 +29,7 @@ func crowd(ctx context.Context, o options) error {
 	for _, n := range []network{
 		{name: "crowd", subnet: "10.10.0.0/16", masq: true},
 		{name: "apart", subnet: "10.14.0.0/16", masq: true, apart: true},
+		{name: "full", subnet: "10.17.0.0/16", masq: true, port: true, full: true},
 	} {
 		best, err := fastest(ctx, o, n, all)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/bowline-net/bowline/internal/netns"
@@ -69,8 +70,12 @@ func (h *host) run(name string, args ...string) error {
 type attachment struct {
 	id   string
 	ns   *netns.Handle
+	port int             // of the host, if one is published
 	prev json.RawMessage // what ADD printed last
 }
+
+// ports numbers the ports that attachments publish: no two get the same.
+var ports atomic.Int32
 
 // attachments makes n sandboxes.
 func attachments(prefix string, n int) ([]*attachment, error) {
@@ -80,7 +85,7 @@ func attachments(prefix string, n int) ([]*attachment, error) {
 		if err != nil {
 			return nil, err
 		}
-		as = append(as, &attachment{id: fmt.Sprintf("%s%d", prefix, i), ns: ns})
+		as = append(as, &attachment{id: fmt.Sprintf("%s%d", prefix, i), ns: ns, port: 10000 + int(ports.Add(1))})
 	}
 	return as, nil
 }
@@ -99,7 +104,7 @@ func (a *attachment) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Get
 // does: ADD in order, DEL in reverse. It returns how long the processes took,
 // from the start of the first to the end of the last.
 func (h *host) do(ctx context.Context, verb string, n network, a *attachment) (time.Duration, error) {
-	return h.doChain(ctx, verb, n.chain(h), a)
+	return h.doChain(ctx, verb, n.chainFor(h, a), a)
 }
 
 // doChain is do for the configurations of a chain.

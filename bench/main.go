@@ -1,7 +1,7 @@
 // Bench runs the plugins and the reference plugins in turns, on throwaway
 // hosts, and prints ratios of medians.
 //
-//	bench -ours bin -reference .cache/ref [-quick] [SECTION...]
+//	bench -ours bin -reference .cache/ref [-quick|-long] [SECTION...]
 //
 // Sections: start, ipam, chain, crowd, path, shape; all of them without arguments. It
 // drives built binaries only. Everything it makes is in namespaces that end
@@ -18,6 +18,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // options are what the command line says.
@@ -25,6 +27,7 @@ type options struct {
 	ours, reference string // directories of binaries
 	dir             string // scratch, in memory where there is such a place
 	quick           bool
+	long            bool
 }
 
 // count returns n, or few of it in quick mode.
@@ -66,6 +69,7 @@ func run() error {
 	flag.StringVar(&o.ours, "ours", "bin", "`DIR` of our binaries")
 	flag.StringVar(&o.reference, "reference", ".cache/ref", "`DIR` of the reference plugins")
 	flag.BoolVar(&o.quick, "quick", false, "few rounds: under a minute, for a first look")
+	flag.BoolVar(&o.long, "long", false, "the full chain with 1000 attachments, too: some ten minutes more")
 	flag.Parse()
 	for _, dir := range []*string{&o.ours, &o.reference} {
 		abs, err := filepath.Abs(*dir)
@@ -100,9 +104,13 @@ func run() error {
 }
 
 // memoryDir is where both sides keep their records, so that no disk is
-// measured: /run is in memory on every machine we know.
+// measured: /run is in memory wherever systemd is.
 func memoryDir() string {
 	for _, dir := range []string{"/run", "/dev/shm"} {
+		var s unix.Statfs_t
+		if err := unix.Statfs(dir, &s); err != nil || s.Type != unix.TMPFS_MAGIC {
+			continue
+		}
 		if f, err := os.CreateTemp(dir, "bowline-bench"); err == nil {
 			f.Close()
 			os.Remove(f.Name())

@@ -63,15 +63,23 @@ type network struct {
 	subnet string
 	masq   bool
 	apart  bool // from other networks: ours always is, the reference by its firewall plugin
+	port   bool // each container has one published
+	full   bool // masq, port, firewall and limits: what five plugins of the reference do
 }
 
 func (n network) String() string {
 	text := "bridge + ipam"
+	if n.full {
+		return "full: " + text + " + ipMasq + port + firewall + bandwidth"
+	}
 	if n.masq {
 		text += " + ipMasq"
 	}
 	if n.apart {
 		text += " + isolation"
+	}
+	if n.port {
+		text += " + 1 port"
 	}
 	return text
 }
@@ -89,8 +97,38 @@ func (n network) chain(h *host) []map[string]any {
 		delete(ipam, "dataDir")
 		return []map[string]any{c}
 	}
-	if !n.apart {
-		return []map[string]any{c}
+	chain := []map[string]any{c}
+	more := func(kind string, keys map[string]any) {
+		keys["cniVersion"], keys["name"], keys["type"] = "1.0.0", n.name, kind
+		chain = append(chain, keys)
 	}
-	return []map[string]any{c, {"cniVersion": "1.0.0", "name": n.name, "type": "firewall", "backend": "iptables", "ingressPolicy": "same-bridge"}}
+	if n.port {
+		more("portmap", map[string]any{"backend": h.side.backend})
+	}
+	if n.apart {
+		more("firewall", map[string]any{"backend": "iptables", "ingressPolicy": "same-bridge"})
+	}
+	if n.full {
+		more("firewall", map[string]any{"backend": "iptables"})
+		more("bandwidth", map[string]any{})
+	}
+	return chain
+}
+
+// chainFor is the chain with what the runtime adds for one container.
+func (n network) chainFor(h *host, a *attachment) []map[string]any {
+	chain := n.chain(h)
+	asks := map[string]any{}
+	if n.port {
+		asks["portMappings"] = []map[string]any{{"hostPort": a.port, "containerPort": 80, "protocol": "tcp"}}
+	}
+	if n.full {
+		asks["bandwidth"] = map[string]any{"ingressRate": 1e9, "ingressBurst": 8e6, "egressRate": 1e9, "egressBurst": 8e6}
+	}
+	if len(asks) > 0 {
+		for _, c := range chain {
+			c["runtimeConfig"] = asks
+		}
+	}
+	return chain
 }
