@@ -18,8 +18,11 @@ type conn struct {
 	buf []byte
 }
 
-func dial() (*conn, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+func dial() (*conn, error) { return dialTo(unix.NETLINK_ROUTE) }
+
+// dialTo opens a socket to another of the kernel's families, which speak alike.
+func dialTo(protocol int) (*conn, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
