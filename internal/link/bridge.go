@@ -50,7 +50,7 @@ func (h *Handle) EnsureBridge(ctx context.Context, b Bridge) (info Info, made bo
 	err = h.conn.do(m)
 	if made = err == nil; made {
 		set := Change{Alias: b.Alias, MTU: b.MTU, Promisc: b.Promisc, Up: true}
-		if err = h.ignoreAdvertisements(b.Name); err == nil {
+		if err = h.leadsToContainers(b.Name); err == nil {
 			err = h.conn.do(set.messages(b.Name)...)
 		}
 		if err == nil && b.VLANFiltering {

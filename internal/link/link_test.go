@@ -320,6 +320,10 @@ func TestBridgeIgnoresAdvertisements(t *testing.T) {
 	if got, err := h.Sysctl(t.Context(), "net/ipv6/conf/br0/accept_ra"); err != nil || got != "0" {
 		t.Errorf("accept_ra is %q, %v; want 0", got, err)
 	}
+	// And it does not wait for its own link-local address.
+	if got, err := h.Sysctl(t.Context(), "net/ipv6/conf/br0/accept_dad"); err != nil || got != "0" {
+		t.Errorf("accept_dad is %q, %v; want 0", got, err)
+	}
 }
 
 func TestLinkLocalAddresses(t *testing.T) {

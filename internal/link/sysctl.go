@@ -64,14 +64,22 @@ func (h *Handle) setSysctl(key, value string) (before string, err error) {
 	return before, nil
 }
 
-// ignoreAdvertisements keeps containers from giving the host routes: a link
-// that leads to them accepts no router advertisements (CVE-2020-10749).
-func (h *Handle) ignoreAdvertisements(name string) error {
-	_, err := h.setSysctl("net/ipv6/conf/"+name+"/accept_ra", "0")
-	if errors.Is(err, bowline.ErrNoKernel) { // no IPv6, or an MTU too small for it
-		return nil
+// leadsToContainers tells IPv6 that it is so of a link. Containers must not give
+// the host routes: no router advertisement is accepted (CVE-2020-10749). And
+// nobody else has the link-local address, which is not to be waited for: while
+// it is tentative the host forwards nothing to neighbours that it has to ask for
+// (ndisc_solicit in net/ipv6/ndisc.c).
+func (h *Handle) leadsToContainers(name string) error {
+	for _, key := range []string{"accept_ra", "accept_dad"} {
+		_, err := h.setSysctl("net/ipv6/conf/"+name+"/"+key, "0")
+		if errors.Is(err, bowline.ErrNoKernel) { // no IPv6, or an MTU too small for it
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // SysctlPath turns the dotted form that people write into SetSysctl's form,
