@@ -48,7 +48,7 @@ packages() {
 	fi
 	install_packages || { root apt-get update >>"$log" 2>&1 && install_packages; } || { tail -5 "$log" >&2; die "apt-get install went wrong, see $log"; }
 	local unit
-	for unit in firewalld docker.service docker.socket; do
+	for unit in firewalld ufw docker.service docker.socket; do
 		# Or they would rule this machine from its next start on.
 		case " ${missing[*]} " in *" ${unit%.*} "* | *" ${unit%.*}.io "*)
 			! command -v systemctl >/dev/null || root systemctl disable --quiet "$unit" ||
@@ -98,6 +98,7 @@ test)
 	want dockerd docker.io
 	want dbus-daemon dbus-daemon
 	want firewalld firewalld
+	want ufw ufw
 	packages
 	# It holds staticcheck; about a minute of two cores, once.
 	tool golangci-lint "$golangci" || die "golangci-lint could not be built, see $cache/setup-golangci-lint.log"
