@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -18,6 +19,9 @@ import (
 //	head ≤ cool ≤ tail   counters of ring entries
 //	[head, cool)         rested; only their names are still remembered
 //	[cool, tail)         rest until their time
+//
+// Between bitmap and ring it says in text which ranges the space has, for those
+// who have no configuration that does.
 type hint struct {
 	f hintFile
 	header
@@ -48,6 +52,7 @@ const (
 	ringLen    = 1 << 12 // releases remembered: 96 KiB of them
 	headerLen  = 64
 	entryLen   = 24
+	textStart  = headerLen + windowBits/8
 	ringStart  = (headerLen + windowBits/8 + 4095) &^ 4095
 )
 
@@ -84,6 +89,27 @@ func (h *hint) save() error {
 	}
 	_, err := h.f.WriteAt(b[:], 0)
 	return err
+}
+
+// describe writes which ranges the space has, if there is room for it.
+func (h *hint) describe(ranges string) error {
+	b := make([]byte, ringStart-textStart)
+	if len(ranges) < len(b) {
+		copy(b, ranges)
+	}
+	_, err := h.f.WriteAt(b, textStart)
+	return err
+}
+
+// ranges returns what describe wrote, "" if nothing.
+func (h *hint) ranges() (string, error) {
+	b := make([]byte, ringStart-textStart)
+	n, err := h.f.ReadAt(b, textStart)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	text, _, _ := bytes.Cut(b[:n], []byte{0})
+	return string(text), nil
 }
 
 // next returns the first index from the cursor on, or from the start, that the

@@ -43,6 +43,9 @@ func (l *session) pick(ctx context.Context, p *pick, last []netip.Addr) (err err
 		if err := l.rebuild(p); err != nil {
 			return err
 		}
+		if err := p.hint.describe(p.space.String()); err != nil {
+			return err
+		}
 	}
 	if p.want.IsValid() {
 		return l.pickWanted(ctx, p)

@@ -84,6 +84,20 @@ func (s space) String() string {
 	return strings.Join(texts, ",")
 }
 
+// parseSpace is the inverse of String; ok is false for any other text.
+func parseSpace(text string) (s space, ok bool) {
+	for part := range strings.SplitSeq(text, ",") {
+		first, last, _ := strings.Cut(part, "-")
+		a, err1 := netip.ParseAddr(first)
+		b, err2 := netip.ParseAddr(last)
+		if err1 != nil || err2 != nil {
+			return space{}, false
+		}
+		s.spans = append(s.spans, span{a, b})
+	}
+	return s, true
+}
+
 // key tells spaces apart, as part of a file's name.
 func (s space) key() string {
 	d := sha256.Sum256([]byte(s.String()))

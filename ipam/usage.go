@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/bowline-net/bowline"
 	"math"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/bowline-net/bowline"
 )
 
 // Usage counts addresses. Counts beyond 64 bits are math.MaxUint64.
@@ -31,10 +35,7 @@ func (s *Store) Usage(ctx context.Context, c Config) (Usage, error) {
 	if err != nil {
 		return Usage{}, s.wrap(err)
 	}
-	u := Usage{Free: math.MaxUint64}
-	for _, sp := range spaces {
-		u.Sets = append(u.Sets, SetUsage{Ranges: sp.String(), Size: sp.size(), Free: sp.size()})
-	}
+	u := Usage{Free: math.MaxUint64, Sets: newSets(spaces)}
 	l, ok, err := s.lock(ctx, false)
 	if err != nil {
 		return Usage{}, err
@@ -51,6 +52,48 @@ func (s *Store) Usage(ctx context.Context, c Config) (Usage, error) {
 		u.Resting += set.Resting
 	}
 	return u, nil
+}
+
+// Sets returns the usage of all sets of ranges that addresses were taken from
+// lately, sorted by their ranges. It needs no configuration.
+func (s *Store) Sets(ctx context.Context) ([]SetUsage, error) {
+	l, ok, err := s.lock(ctx, false)
+	if err != nil || !ok {
+		return nil, err
+	}
+	defer l.unlock()
+	files, err := filepath.Glob(filepath.Join(s.st.Dir, hintFiles+"*"))
+	if err != nil {
+		return nil, s.wrap(err)
+	}
+	var spaces []space
+	for _, f := range files {
+		h, _, err := l.hint(strings.TrimPrefix(filepath.Base(f), hintFiles), 0, false)
+		if err != nil {
+			return nil, s.wrap(err)
+		}
+		if h == nil {
+			continue
+		}
+		text, err := h.ranges()
+		if err != nil {
+			return nil, s.wrap(err)
+		}
+		if sp, ok := parseSpace(text); ok {
+			spaces = append(spaces, sp)
+		}
+	}
+	slices.SortFunc(spaces, func(a, b space) int { return a.spans[0].first.Compare(b.spans[0].first) })
+	sets := newSets(spaces)
+	return sets, s.wrap(l.count(spaces, sets))
+}
+
+func newSets(spaces []space) []SetUsage {
+	var sets []SetUsage
+	for _, sp := range spaces {
+		sets = append(sets, SetUsage{Ranges: sp.String(), Size: sp.size(), Free: sp.size()})
+	}
+	return sets
 }
 
 func (l *session) count(spaces []space, sets []SetUsage) error {

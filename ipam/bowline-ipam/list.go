@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +39,42 @@ func list(w io.Writer) error {
 			}
 			fmt.Fprintf(t, "pool:%s/%s\t%s/%d\t\t(%s)\t\n", p.Space, p.Prefix, r.Addr, p.Prefix.Bits(), what)
 		}
+	}
+	return errors.Join(append(errs, t.Flush())...)
+}
+
+// A poolRow says how much of one set of ranges of a network is taken.
+type poolRow struct {
+	Network string `json:"network"`
+	Ranges  string `json:"ranges"`
+	Used    uint64 `json:"used"`
+	Free    uint64 `json:"free"`    // resting ones among them
+	Resting uint64 `json:"resting"` // released lately
+}
+
+// pools prints one line per set of ranges that addresses were taken from.
+func pools(args []string, w io.Writer) error {
+	networks, err := ipam.Networks(context.Background())
+	errs := []error{err}
+	var rows []poolRow
+	for _, n := range networks {
+		sets, err := ipam.Open(n).Sets(context.Background())
+		errs = append(errs, err)
+		for _, s := range sets {
+			rows = append(rows, poolRow{n, s.Ranges, s.Used, s.Free, s.Resting})
+		}
+	}
+	if len(args) == 1 && args[0] == "-json" {
+		e := json.NewEncoder(w)
+		for _, r := range rows {
+			errs = append(errs, e.Encode(r))
+		}
+		return errors.Join(errs...)
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "NETWORK\tRANGES\tUSED\tFREE\tRESTING")
+	for _, r := range rows {
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\n", r.Network, r.Ranges, r.Used, r.Free, r.Resting)
 	}
 	return errors.Join(append(errs, t.Flush())...)
 }

@@ -41,12 +41,14 @@ func command(args []string, stdout, stderr io.Writer) int {
 		_, err = fmt.Fprintf(stdout, "bowline-ipam %s\n", version)
 	case "list":
 		err = list(stdout)
+	case "pools":
+		err = pools(args[1:], stdout)
 	case "prune":
 		err = prune(stdout)
 	case "serve":
 		return serve(args[1:], stdout, stderr)
 	default:
-		fmt.Fprintf(stderr, "bowline-ipam: unknown command %q: want serve, list, prune, help or version; CNI needs CNI_COMMAND in the environment\n", args[0])
+		fmt.Fprintf(stderr, "bowline-ipam: unknown command %q: want serve, list, pools, prune, help or version; CNI needs CNI_COMMAND in the environment\n", args[0])
 		return exitNoVerb
 	}
 	if err != nil {

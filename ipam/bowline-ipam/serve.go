@@ -72,6 +72,7 @@ Usage:
   bowline-ipam                    run one CNI command, the one CNI_COMMAND names
   bowline-ipam serve              serve Docker as the IPAM driver bowline-ipam
   bowline-ipam list               print the addresses that are taken
+  bowline-ipam pools [-json]      print how many addresses are taken, and free
   bowline-ipam prune              release what belongs to sandboxes that are gone
   bowline-ipam help, version
 
