@@ -2,7 +2,6 @@ package nft
 
 import (
 	"errors"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -62,9 +61,6 @@ func (h *Handle) look(r ruleset, bridge string) (v view, err error) {
 		return v, err
 	}
 	err = h.with(func(c *nftables.Conn) error {
-		if _, err := c.ListTableOfFamily("filter", r.family); err != nil {
-			return nil // no such table: the library has no error of its own for it
-		}
 		t := &nftables.Table{Name: "filter", Family: r.family}
 		for _, door := range r.doors() {
 			rs, err := rulesOf(c, t, door)
@@ -117,49 +113,6 @@ func jumps(r *nftables.Rule) bool {
 		v, ok := e.(*expr.Verdict)
 		return ok && v.Chain == ourChain
 	})
-}
-
-// lookLegacy asks the kernel's list of legacy tables first, for the commands
-// take a millisecond each, and would make the table.
-func (r ruleset) lookLegacy(bridge string) (v view, err error) {
-	list := "/proc/thread-self/net/ip_tables_names"
-	if r.family == nftables.TableFamilyIPv6 {
-		list = "/proc/thread-self/net/ip6_tables_names"
-	}
-	tables, err := os.ReadFile(list)
-	if err != nil || !slices.Contains(strings.Fields(string(tables)), "filter") {
-		return view{}, nil // no legacy iptables in this kernel, or not in use
-	}
-	ipt, err := r.command()
-	if errors.Is(err, exec.ErrNotFound) {
-		return view{}, nil // nobody can have a door there
-	}
-	if err != nil {
-		return view{}, err
-	}
-	chains, err := ipt.ListChains("filter")
-	if err != nil {
-		return view{}, err
-	}
-	for _, door := range r.doors() {
-		if !slices.Contains(chains, door) {
-			continue
-		}
-		all, err := ipt.List("filter", door)
-		if err != nil {
-			return view{}, err
-		}
-		v.doors = append(v.doors, door)
-		if !slices.Contains(all, "-A "+door+" -j "+ourChain) {
-			v.closed = append(v.closed, door)
-		}
-	}
-	if v.ours = slices.Contains(chains, ourChain); v.ours {
-		rules, err := rulesFor(ipt, bridge)
-		v.rules = len(rules)
-		return v, err
-	}
-	return v, nil
 }
 
 // rulesFor returns the rules of our chain that name the bridge, without -A and

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
 	"github.com/bowline-net/bowline"
@@ -35,10 +36,19 @@ func (h *Handle) MakeRoom(ctx context.Context, r Room) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if err := h.enterZone(r); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+	others, err := h.others()
+	if err != nil {
+		return failure(what, err)
+	}
+	if others.firewalld {
+		if err := h.enterZone(r); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
 	}
 	for _, s := range rulesets() {
+		if !s.legacy && !others.filter[s.family] {
+			continue
+		}
 		v, err := h.look(s, r.Bridge)
 		if err == nil && !v.has(s, r) {
 			err = h.change(func() error { return s.makeRoom(r, v) })
@@ -48,6 +58,30 @@ func (h *Handle) MakeRoom(ctx context.Context, r Room) error {
 		}
 	}
 	return nil
+}
+
+// others are the tables of other owners that can be in a bridge's way.
+type others struct {
+	firewalld bool
+	filter    map[nftables.TableFamily]bool // of iptables
+}
+
+// others asks one question, for each ADD asks it.
+func (h *Handle) others() (o others, err error) {
+	o.filter = map[nftables.TableFamily]bool{}
+	err = h.with(func(c *nftables.Conn) error {
+		tables, err := c.ListTables()
+		for _, t := range tables {
+			switch {
+			case t.Name == "filter":
+				o.filter[t.Family] = true
+			case t.Name == "firewalld" && t.Family == nftables.TableFamilyINet:
+				o.firewalld = true
+			}
+		}
+		return err
+	})
+	return o, err
 }
 
 // GiveBackRoom removes what MakeRoom added for the bridge, and our chain with
