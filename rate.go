@@ -22,10 +22,14 @@ func rateUnits() []struct {
 }
 
 // ParseRate returns a rate in bit/s, or a burst in bits: a number, alone or with
-// a unit such as 100mbit, 2.5g or 64kibit, in capitals or not. The error wraps
+// a unit such as 100mbit, 2.5g or 64kibit, in capitals or not; none is 0, which
+// is no limit. The error wraps
 // [ErrInvalid]; tc's bps is one, for it means bytes there.
 func ParseRate(s string) (uint64, error) {
 	number := strings.TrimSuffix(strings.ToLower(strings.TrimSpace(s)), "bit")
+	if number == "none" {
+		return 0, nil
+	}
 	factor := 1.0
 	for _, u := range rateUnits() {
 		if rest, ok := strings.CutSuffix(number, u.name); ok {
@@ -46,8 +50,11 @@ func ParseRate(s string) (uint64, error) {
 // FormatRate writes a rate or a burst as ParseRate reads it, in the largest unit
 // that leaves a whole number.
 func FormatRate(bits uint64) string {
+	if bits == 0 {
+		return "none"
+	}
 	unit := 0
-	for ; unit < 4 && bits > 0 && bits%1000 == 0; unit++ {
+	for ; unit < 4 && bits%1000 == 0; unit++ {
 		bits /= 1000
 	}
 	return strconv.FormatUint(bits, 10) + [...]string{"", "k", "m", "g", "t"}[unit] + "bit"

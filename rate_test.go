@@ -11,7 +11,7 @@ import (
 func TestParseRate(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]uint64{
-		"0": 0, "10000000": 10e6, "18446744073709551615": 1<<64 - 1, "1000bit": 1000,
+		"0": 0, "none": 0, "10000000": 10e6, "18446744073709551615": 1<<64 - 1, "1000bit": 1000,
 		"100mbit": 100e6, "100M": 100e6, "2.5gbit": 2.5e9, "5G": 5e9, "1tbit": 1e12, "64kibit": 65536, "1Mi": 1 << 20, " 1k ": 1000,
 	} {
 		if got, err := bowline.ParseRate(in); err != nil || got != want {
@@ -27,7 +27,7 @@ func TestParseRate(t *testing.T) {
 
 func TestFormatRate(t *testing.T) {
 	t.Parallel()
-	for in, want := range map[uint64]string{0: "0bit", 1: "1bit", 1500: "1500bit", 10e6: "10mbit", 2.5e9: "2500mbit", 1e12: "1tbit", 1e15: "1000tbit"} {
+	for in, want := range map[uint64]string{0: "none", 1: "1bit", 1500: "1500bit", 10e6: "10mbit", 2.5e9: "2500mbit", 1e12: "1tbit", 1e15: "1000tbit"} {
 		got := bowline.FormatRate(in)
 		if back, err := bowline.ParseRate(got); got != want || err != nil || back != in {
 			t.Errorf("FormatRate(%d) = %q, read back %d, %v; want %q", in, got, back, err, want)

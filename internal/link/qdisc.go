@@ -46,7 +46,6 @@ const (
 	burstTime = 10 * time.Millisecond
 	queueTime = 25 * time.Millisecond
 	minBurst  = 16 << 10 // bytes: ten frames
-	minQueue  = 96 << 10 // bytes: a TCP sender's largest packet, and some
 )
 
 // A tbf is a Bucket as the kernel keeps it; the zero tbf is none.
@@ -68,7 +67,7 @@ func (b Bucket) on(mtu int) tbf {
 	}
 	frame := uint64(mtu) + 18 // with Ethernet header and VLAN tag
 	t := tbf{rate: max(b.Rate/8, 1), burst: uint32(min(max(b.Burst, frame), math.MaxUint32))}
-	t.queue = uint32(min(max(uint64(t.burst)+b.in(queueTime), minQueue), math.MaxUint32))
+	t.queue = uint32(min(uint64(t.burst)+b.in(queueTime), math.MaxUint32))
 	t.ticks = ticks(t.rate, t.burst)
 	return t
 }

@@ -32,6 +32,7 @@ func verbs() []verb {
 		{"list", "[-json]", "print the endpoints that exist", Spec.list},
 		{"prune", "", "remove what no container uses any more", Spec.prune},
 		{"stats", "[-json]", "print what passed each endpoint", Spec.stats},
+		{"shape", "[-KEY RATE] NETWORK ENDPOINT", "limit the rates of an endpoint, by the keys ingressRate and so on", Spec.shape},
 	}
 }
 

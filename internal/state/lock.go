@@ -15,6 +15,10 @@ import (
 // It holds between processes and between goroutines, and ends with its process.
 // Lock files stay behind: removing one would let two holders in.
 func (s Store) Lock(name string) (unlock func(), err error) {
+	return s.lock(name, unix.LOCK_EX)
+}
+
+func (s Store) lock(name string, how int) (unlock func(), err error) {
 	path := filepath.Join(s.Dir, ".lock-"+Key(name))
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	if errors.Is(err, unix.ENOENT) {
@@ -27,7 +31,7 @@ func (s Store) Lock(name string) (unlock func(), err error) {
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
 	for {
-		err = unix.Flock(fd, unix.LOCK_EX)
+		err = unix.Flock(fd, how)
 		if err != unix.EINTR {
 			break
 		}
