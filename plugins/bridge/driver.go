@@ -275,7 +275,7 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 	}
 	if o.firewall == "nft" {
 		rn, re := ruleNetwork(n, o), ruleEndpoint(n, o, e, mac)
-		if o.macSpoofCheck {
+		if o.macSpoofCheck || len(e.Ports) > 0 {
 			u.Push("delete firewall elements of "+e.ID, func(ctx context.Context) error { return d.rules.DeleteEndpoint(ctx, rn, re) })
 		}
 		if err := d.endpointRules(ctx, n, br, rn, re); err != nil {

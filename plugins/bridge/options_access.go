@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -132,4 +134,59 @@ func (o options) room(link string) nft.Room {
 		return !o.internal && (m == modeUnprotected || m == modeRouted)
 	}
 	return nft.Room{Bridge: link, Open4: opens(false), Open6: opens(true), Trusted: o.trusted, Zone: o.zone}
+}
+
+// direct returns what of the endpoint's published ports concerns its own
+// addresses: those that must not be reached past them, and the services that
+// may be reached there.
+func (o options) direct(e bowline.EndpointSpec) (closed []netip.Addr, open []nft.Service) {
+	if len(e.Ports) == 0 || o.internal {
+		return nil, nil
+	}
+	for _, p := range e.Addrs {
+		a := p.Addr()
+		access := o.access(a.Is6())
+		var services []nft.Service
+		for _, m := range e.Ports {
+			if m.HostIP.IsValid() && m.HostIP.Is6() != a.Is6() {
+				continue
+			}
+			services = append(services, nft.Service{Addr: a, Protocol: protocolNumber(m.Protocol), First: m.Port, Last: m.Port + uint16(m.Ports()-1)})
+		}
+		if len(services) > 0 && access == nft.AccessPublished {
+			closed = append(closed, a)
+		}
+		if access == nft.AccessRouted || len(o.trusted) > 0 && (access == nft.AccessNAT || access == nft.AccessPublished) {
+			open = append(open, joined(services)...)
+		}
+	}
+	return closed, open
+}
+
+// joined returns the services of one address with those that overlap as one:
+// the kernel takes no element that overlaps another.
+func joined(all []nft.Service) []nft.Service {
+	slices.SortFunc(all, func(a, b nft.Service) int {
+		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.First, b.First))
+	})
+	var out []nft.Service
+	for _, s := range all {
+		if n := len(out) - 1; n >= 0 && out[n].Protocol == s.Protocol && int(s.First) <= int(out[n].Last)+1 {
+			out[n].Last = max(out[n].Last, s.Last)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// protocolNumber is what the IP header calls a mapping's protocol.
+func protocolNumber(name string) byte {
+	switch name {
+	case "udp":
+		return 17
+	case "sctp":
+		return 132
+	}
+	return 6
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -59,6 +60,46 @@ func TestAccess(t *testing.T) {
 	for in, want := range map[string][]string{"a,b": {"a", "b"}, "b:a:b": {"a", "b"}, `["a","b"]`: {"a", "b"}, "": nil} {
 		if got, err := parseLinks(in); err != nil || !slices.Equal(got, want) {
 			t.Errorf("parseLinks(%q) = %q, %v; want %q", in, got, err, want)
+		}
+	}
+}
+
+func TestDirect(t *testing.T) {
+	t.Parallel()
+	prefixes := func(list ...string) (ps []netip.Prefix) {
+		for _, s := range list {
+			ps = append(ps, netip.MustParsePrefix(s))
+		}
+		return ps
+	}
+	ports := []bowline.PortMapping{
+		{HostPort: 8080, Port: 80, Protocol: "tcp"},
+		{HostPort: 8081, Port: 80, Protocol: "tcp"}, // the same once more
+		{HostPort: 9000, Port: 85, Count: 6, Protocol: "tcp"},
+		{HostPort: 9001, Port: 81, Count: 5, Protocol: "tcp"},
+		{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 53, Port: 53, Protocol: "udp"},
+	}
+	e := bowline.EndpointSpec{ID: "a", Addrs: prefixes("10.1.0.2/24", "fd00:1::2/64"), Ports: ports}
+	tests := []struct {
+		options map[string]string
+		closed  string
+		open    string
+	}{
+		{nil, "[]", "[]"},
+		{map[string]string{"ipMasq": "true"}, "[10.1.0.2 fd00:1::2]", "[]"},
+		{map[string]string{"ipMasq": "true", "internal": "true"}, "[]", "[]"},
+		{map[string]string{"gatewayMode4": "routed", "gatewayMode6": "nat"}, "[]", "[{10.1.0.2 6 80 90} {10.1.0.2 17 53 53}]"},
+		{map[string]string{"gatewayMode6": "routed", "ipMasq": "true"}, "[10.1.0.2]", "[{fd00:1::2 6 80 90}]"},
+		{map[string]string{"gatewayMode4": "nat", "gatewayMode6": "nat-unprotected", "trustedInterfaces": "eth1"}, "[]", "[{10.1.0.2 6 80 90} {10.1.0.2 17 53 53}]"},
+	}
+	for _, tt := range tests {
+		o, err := parseOptions(bowline.NetworkConfig{ID: "web", Options: tt.options})
+		if err != nil {
+			t.Fatal(err)
+		}
+		closed, open := o.direct(e)
+		if fmt.Sprint(closed) != tt.closed || fmt.Sprint(open) != tt.open {
+			t.Errorf("%v:\n got closed %v, open %v\nwant closed %s, open %s", tt.options, closed, open, tt.closed, tt.open)
 		}
 	}
 }

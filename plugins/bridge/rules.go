@@ -89,6 +89,7 @@ func ruleNetwork(n bowline.NetworkConfig, o options) nft.Network {
 // ruleEndpoint is what the firewall knows of the endpoint.
 func ruleEndpoint(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, mac net.HardwareAddr) nft.Endpoint {
 	r := nft.Endpoint{ID: e.ID, Port: outerName(n, e.ID)}
+	r.Closed, r.Open = o.direct(e)
 	if o.macSpoofCheck {
 		r.MAC = mac
 	}
