@@ -42,7 +42,7 @@ func (h *Handle) CheckEndpoint(ctx context.Context, n Network, e Endpoint) error
 				return err
 			}
 		}
-		return nil
+		return e.checkPolicy(c, n)
 	}))
 }
 

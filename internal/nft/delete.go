@@ -34,15 +34,19 @@ func (h *Handle) DeleteEndpoint(ctx context.Context, n Network, e Endpoint) erro
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	return failure(what, h.with(func(c *nftables.Conn) error {
-		if es := e.elements(n); len(es) > 0 {
+	err := h.with(func(c *nftables.Conn) error {
+		if es := append(e.elements(n), e.policyElements(n)...); len(es) > 0 {
 			err := flush(c, es, (*nftables.Conn).SetDeleteElements)
 			if err == nil || !errors.Is(err, unix.ENOENT) {
 				return err
 			}
 		}
 		return deleteWhere(c, networkTag(n.ID)+tag(e.ID))
-	}))
+	})
+	if err == nil && len(e.Policy) > 0 {
+		err = h.prunePolicies(e.Policy)
+	}
+	return failure(what, err)
 }
 
 // deleteWhere removes all endpoint elements whose comment starts with prefix.
@@ -63,8 +67,12 @@ func deleteWhere(c *nftables.Conn, prefix string) error {
 
 // endpointElements returns the endpoint elements whose comment starts with prefix.
 func endpointElements(c *nftables.Conn, prefix string) ([]element, error) {
+	policies, err := endpointMaps(c)
+	if err != nil {
+		return nil, err
+	}
 	var found []element
-	for _, s := range []*nftables.Set{allowed(), guarded(), ipv4().published(), ipv6().published(), ipv4().open(), ipv6().open()} {
+	for _, s := range append(policies, allowed(), guarded(), ipv4().published(), ipv6().published(), ipv4().open(), ipv6().open()) {
 		all, err := dump(c, s)
 		if err != nil {
 			return nil, err
@@ -122,7 +130,10 @@ func (h *Handle) DeleteNetwork(ctx context.Context, n Network) error {
 				return err
 			}
 		}
-		return pruneTable(c, bridgeTable(), guarded(), allowed())
+		if err := prunePolicies(c, nil); err != nil {
+			return err
+		}
+		return pruneTable(c, bridgeTable(), guarded(), allowed(), policyFrom(), policyTo())
 	}))
 }
 

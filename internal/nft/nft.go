@@ -56,6 +56,11 @@ func (h *Handle) Socket() int {
 	return socket
 }
 
+// batchBytes is the most that a transaction, and the answers to it, may have:
+// the kernel takes it as one message, and answers before anybody reads. The
+// rules of policies come to 100 KB, a policy of thousands to more.
+const batchBytes = 16 << 20
+
 // building is held while a transaction is put together: the library numbers
 // sets by a variable that all connections of a process share.
 var building sync.Mutex
@@ -68,8 +73,10 @@ func (h *Handle) with(f func(*nftables.Conn) error) error {
 	defer building.Unlock()
 	if h.conn == nil {
 		opts := []nftables.ConnOption{nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) (err error) {
-			h.raw, err = c.SyscallConn()
-			return err
+			if h.raw, err = c.SyscallConn(); err != nil {
+				return err
+			}
+			return errors.Join(c.SetWriteBuffer(batchBytes), c.SetReadBuffer(batchBytes))
 		})}
 		if h.ns != nil {
 			opts = append(opts, nftables.WithNetNSFd(int(h.ns.Fd())))
@@ -113,7 +120,8 @@ type Endpoint struct {
 	// Closed are addresses of it that can be reached by published ports only, on
 	// a network with AccessPublished.
 	Closed []netip.Addr
-	Open   []Service // what can be reached directly where not everything can
+	Open   []Service            // what can be reached directly where not everything can
+	Policy []bowline.PolicyRule // with Peers in place of Network; none: everything passes
 }
 
 // An element to add or delete, with its set.
@@ -127,22 +135,26 @@ type element struct {
 // is there with another policy, and [bowline.ErrNoKernel] if the kernel has no
 // nftables.
 func (h *Handle) EnsureNetwork(ctx context.Context, n Network) error {
-	return h.ensure(ctx, fmt.Sprintf("add firewall elements of network %q", n.ID), n.elements(), func(c *nftables.Conn) { n.setUp(c) })
+	return h.ensure(ctx, fmt.Sprintf("add firewall elements of network %q", n.ID), n.elements(), func(c *nftables.Conn) error {
+		n.setUp(c)
+		return nil
+	})
 }
 
 // EnsureEndpoint adds the elements of the endpoint and of its network in one
 // transaction. Errors are as in EnsureNetwork.
 func (h *Handle) EnsureEndpoint(ctx context.Context, n Network, e Endpoint) error {
-	elements := slices.Concat(n.elements(), e.shared(n), e.elements(n))
-	return h.ensure(ctx, fmt.Sprintf("add firewall elements of endpoint %q", e.ID), elements, func(c *nftables.Conn) {
+	elements := slices.Concat(n.elements(), e.shared(n), e.elements(n), e.policyElements(n))
+	return h.ensure(ctx, fmt.Sprintf("add firewall elements of endpoint %q", e.ID), elements, func(c *nftables.Conn) error {
 		n.setUp(c)
 		e.setUp(c)
+		return e.setUpPolicy(c)
 	})
 }
 
 // ensure first tries to add the elements alone, which is all it takes unless
 // the tables are new or somebody flushed them.
-func (h *Handle) ensure(ctx context.Context, what string, elements []element, setUp func(*nftables.Conn)) error {
+func (h *Handle) ensure(ctx context.Context, what string, elements []element, setUp func(*nftables.Conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -157,18 +169,17 @@ func (h *Handle) ensure(ctx context.Context, what string, elements []element, se
 	return failure(what, h.with(func(c *nftables.Conn) error {
 		err := flush(c, elements, (*nftables.Conn).SetAddElements)
 		if errors.Is(err, unix.ENOENT) {
-			setUp(c)
-			err = flush(c, elements, (*nftables.Conn).SetAddElements)
+			if err = setUp(c); err == nil {
+				err = flush(c, elements, (*nftables.Conn).SetAddElements)
+			}
 		}
 		return err
 	}))
 }
 
 func flush(c *nftables.Conn, elements []element, do func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error) error {
-	for _, e := range elements {
-		if err := do(c, e.set, []nftables.SetElement{e.SetElement}); err != nil {
-			return err
-		}
+	if err := queue(c, elements, do); err != nil {
+		return err
 	}
 	return c.Flush()
 }

@@ -18,8 +18,7 @@ import (
 const maxBoxes = 16384
 
 // A box is a range of peers, of protocols and of the receiver's ports, all with
-// both ends in it. IPv4 addresses are those of ::ffff:0:0/96, so that one map
-// does for both families.
+// both ends in it.
 type box struct {
 	peers  [2]netip.Addr
 	protos [2]byte
@@ -27,8 +26,8 @@ type box struct {
 	rule   uint32 // its number in the policy
 }
 
-// A plan is one direction of a policy. Its boxes are disjoint, and every packet
-// is in one.
+// A plan is one direction of a policy in one family. Its boxes are disjoint, and
+// every packet is in one. Port 0 stands for packets without.
 type plan struct {
 	boxes []box
 	other uint32 // the rule for what is neither IP nor ARP: the first that names no peer, protocol or port
@@ -59,14 +58,17 @@ type numbered struct {
 
 // planPolicy cuts one direction of a policy. The error wraps
 // [bowline.ErrInvalid] if it takes too many boxes.
-func planPolicy(rules []bowline.PolicyRule, direction string) (plan, error) {
+func planPolicy(rules []bowline.PolicyRule, direction string, v6 bool) (plan, error) {
 	p := plan{other: noRule(rules, direction)}
 	var mine []numbered
 	for i, r := range rules {
 		if r.Direction != direction {
 			continue
 		}
-		n := number(r, uint32(i))
+		n := number(r, uint32(i), v6)
+		if len(r.Peers) > 0 && n.peers == nil {
+			continue // all of the other family
+		}
 		mine = append(mine, n)
 		if n.peers == nil && n.protos == nil {
 			p.other = n.rule
@@ -74,24 +76,28 @@ func planPolicy(rules []bowline.PolicyRule, direction string) (plan, error) {
 		}
 	}
 	mine = append(mine, numbered{rule: noRule(rules, direction)})
-	starts := peerStarts(mine)
+	zero := netip.IPv4Unspecified()
+	if v6 {
+		zero = netip.IPv6Unspecified()
+	}
+	starts := peerStarts(mine, zero)
 	applying := apply(mine, starts)
 	var before []box // what the range before this one has
 	for i, first := range starts {
-		last := netip.AddrFrom16([16]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+		end := lastOf(netip.PrefixFrom(zero, 0))
 		if i+1 < len(starts) {
-			last = starts[i+1].Prev()
+			end = starts[i+1].Prev()
 		}
 		services := cutServices(applying[i])
 		if i > 0 && slices.Equal(services, before) { // then they are one range
 			for j := range services {
-				p.boxes[len(p.boxes)-1-j].peers[1] = last
+				p.boxes[len(p.boxes)-1-j].peers[1] = end
 			}
 			continue
 		}
 		before = services
 		for _, b := range services {
-			b.peers = [2]netip.Addr{first, last}
+			b.peers = [2]netip.Addr{first, end}
 			p.boxes = append(p.boxes, b)
 		}
 		if len(p.boxes) > maxBoxes {
@@ -102,17 +108,12 @@ func planPolicy(rules []bowline.PolicyRule, direction string) (plan, error) {
 	return p, nil
 }
 
-func number(r bowline.PolicyRule, i uint32) numbered {
+func number(r bowline.PolicyRule, i uint32, v6 bool) numbered {
 	n := numbered{rule: i, ports: r.Ports}
-	mapped := netip.MustParsePrefix("::ffff:0:0/96")
 	for _, p := range r.Peers {
-		end, _ := netip.AddrFromSlice(last(p.Masked()))
-		span := [2]netip.Addr{sixteen(p.Masked().Addr()), sixteen(end)}
-		if p.Addr().Is6() && p.Overlaps(mapped) { // such as ::/0, which says nothing of IPv4
-			n.peers = append(n.peers, [2]netip.Addr{span[0], mapped.Addr().Prev()})
-			span[0] = netip.MustParseAddr("::1:0:0:0")
+		if p.Addr().Is6() == v6 {
+			n.peers = append(n.peers, [2]netip.Addr{p.Masked().Addr(), lastOf(p.Masked())})
 		}
-		n.peers = append(n.peers, span)
 	}
 	switch r.Protocol {
 	case "tcp":
@@ -127,12 +128,15 @@ func number(r bowline.PolicyRule, i uint32) numbered {
 	return n
 }
 
-func sixteen(a netip.Addr) netip.Addr { return netip.AddrFrom16(a.As16()) }
+func lastOf(p netip.Prefix) netip.Addr {
+	a, _ := netip.AddrFromSlice(last(p))
+	return a
+}
 
 // peerStarts returns where ranges of peers start, within each of which the same
 // rules apply to all.
-func peerStarts(rules []numbered) []netip.Addr {
-	starts := []netip.Addr{netip.IPv6Unspecified()}
+func peerStarts(rules []numbered, zero netip.Addr) []netip.Addr {
+	starts := []netip.Addr{zero}
 	for _, r := range rules {
 		for _, p := range r.peers {
 			starts = append(starts, p[0])

@@ -14,56 +14,61 @@ import (
 
 // shown prints boxes as one line each: peers protocols ports -> rule.
 func (b box) String() string {
-	return fmt.Sprintf("%s-%s %d-%d %d-%d -> %d", b.peers[0].Unmap(), b.peers[1].Unmap(), b.protos[0], b.protos[1], b.ports[0], b.ports[1], b.rule)
+	return fmt.Sprintf("%s-%s %d-%d %d-%d -> %d", b.peers[0], b.peers[1], b.protos[0], b.protos[1], b.ports[0], b.ports[1], b.rule)
 }
 
 func TestPlanPolicy(t *testing.T) {
 	t.Parallel()
-	const end = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
+	const end = "255.255.255.255"
 	tests := []struct {
 		name, policy string
 		want         []string // of ingress
 		other        uint32
 	}{
-		{"none", "", []string{"::-" + end + " 0-255 0-65535 -> 0"}, 0},
-		{"other direction", "deny egress", []string{"::-" + end + " 0-255 0-65535 -> 1"}, 1},
-		{"all", "deny ingress; allow ingress tcp", []string{"::-" + end + " 0-255 0-65535 -> 0"}, 0},
+		{"none", "", []string{"0.0.0.0-" + end + " 0-255 0-65535 -> 0"}, 0},
+		{"other direction", "deny egress", []string{"0.0.0.0-" + end + " 0-255 0-65535 -> 1"}, 1},
+		{"all", "deny ingress; allow ingress tcp", []string{"0.0.0.0-" + end + " 0-255 0-65535 -> 0"}, 0},
 		{"peers", "allow ingress from 10.0.0.0/8; deny ingress from 10.0.0.0/7; deny ingress", []string{
-			"::-9.255.255.255 0-255 0-65535 -> 2",
+			"0.0.0.0-9.255.255.255 0-255 0-65535 -> 2",
 			"10.0.0.0-10.255.255.255 0-255 0-65535 -> 0",
 			"11.0.0.0-11.255.255.255 0-255 0-65535 -> 1",
 			"12.0.0.0-" + end + " 0-255 0-65535 -> 2",
 		}, 2},
 		{"the last address", "deny ingress from " + end, []string{
-			"::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe 0-255 0-65535 -> 1",
+			"0.0.0.0-255.255.255.254 0-255 0-65535 -> 1",
 			end + "-" + end + " 0-255 0-65535 -> 0",
 		}, 1},
 		{"neighbours become one", "deny ingress from 10.0.0.0/9,10.128.0.0/9,10.1.0.0/16", []string{
-			"::-9.255.255.255 0-255 0-65535 -> 1",
+			"0.0.0.0-9.255.255.255 0-255 0-65535 -> 1",
 			"10.0.0.0-10.255.255.255 0-255 0-65535 -> 0",
 			"11.0.0.0-" + end + " 0-255 0-65535 -> 1",
 		}, 1},
 		{"ports", "allow ingress tcp 80,81,443; deny ingress tcp", []string{
-			"::-" + end + " 0-5 0-65535 -> 2",
-			"::-" + end + " 6-6 0-79 -> 1",
-			"::-" + end + " 6-6 80-81 -> 0",
-			"::-" + end + " 6-6 82-442 -> 1",
-			"::-" + end + " 6-6 443-443 -> 0",
-			"::-" + end + " 6-6 444-65535 -> 1",
-			"::-" + end + " 7-255 0-65535 -> 2",
+			"0.0.0.0-" + end + " 0-5 0-65535 -> 2",
+			"0.0.0.0-" + end + " 6-6 0-79 -> 1",
+			"0.0.0.0-" + end + " 6-6 80-81 -> 0",
+			"0.0.0.0-" + end + " 6-6 82-442 -> 1",
+			"0.0.0.0-" + end + " 6-6 443-443 -> 0",
+			"0.0.0.0-" + end + " 6-6 444-65535 -> 1",
+			"0.0.0.0-" + end + " 7-255 0-65535 -> 2",
+		}, 2},
+		{"peers of the other family", "deny ingress from ::/0; allow ingress from fd00::1,10.0.0.1", []string{
+			"0.0.0.0-10.0.0.0 0-255 0-65535 -> 2",
+			"10.0.0.1-10.0.0.1 0-255 0-65535 -> 1",
+			"10.0.0.2-" + end + " 0-255 0-65535 -> 2",
 		}, 2},
 		{"ICMP is of both families", "allow ingress icmp; deny ingress", []string{
-			"::-" + end + " 0-0 0-65535 -> 1",
-			"::-" + end + " 1-1 0-65535 -> 0",
-			"::-" + end + " 2-57 0-65535 -> 1",
-			"::-" + end + " 58-58 0-65535 -> 0",
-			"::-" + end + " 59-255 0-65535 -> 1",
+			"0.0.0.0-" + end + " 0-0 0-65535 -> 1",
+			"0.0.0.0-" + end + " 1-1 0-65535 -> 0",
+			"0.0.0.0-" + end + " 2-57 0-65535 -> 1",
+			"0.0.0.0-" + end + " 58-58 0-65535 -> 0",
+			"0.0.0.0-" + end + " 59-255 0-65535 -> 1",
 		}, 1},
 		{"the last port", "deny ingress udp 65535", []string{
-			"::-" + end + " 0-16 0-65535 -> 1",
-			"::-" + end + " 17-17 0-65534 -> 1",
-			"::-" + end + " 17-17 65535-65535 -> 0",
-			"::-" + end + " 18-255 0-65535 -> 1",
+			"0.0.0.0-" + end + " 0-16 0-65535 -> 1",
+			"0.0.0.0-" + end + " 17-17 0-65534 -> 1",
+			"0.0.0.0-" + end + " 17-17 65535-65535 -> 0",
+			"0.0.0.0-" + end + " 18-255 0-65535 -> 1",
 		}, 1},
 	}
 	for _, tt := range tests {
@@ -73,7 +78,7 @@ func TestPlanPolicy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := planPolicy(rules, ingress)
+			p, err := planPolicy(rules, ingress, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,10 +104,10 @@ func TestPlanPolicyBound(t *testing.T) {
 		}
 		rules = append(rules, r)
 	}
-	if _, err := planPolicy(rules, egress); !errors.Is(err, bowline.ErrInvalid) || !strings.Contains(err.Error(), "egress rules come to more than 16384 disjoint ranges") {
+	if _, err := planPolicy(rules, egress, false); !errors.Is(err, bowline.ErrInvalid) || !strings.Contains(err.Error(), "egress rules come to more than 16384 disjoint ranges") {
 		t.Errorf("planPolicy: %v", err)
 	}
-	if p, err := planPolicy(rules, ingress); err != nil || len(p.boxes) != 1 {
+	if p, err := planPolicy(rules, ingress, false); err != nil || len(p.boxes) != 1 {
 		t.Errorf("the other direction: %v, %v", p, err)
 	}
 }
@@ -116,9 +121,12 @@ func FuzzPlanPolicy(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		rules := randomPolicy(r)
-		p, err := planPolicy(rules, ingress)
-		if err != nil {
-			t.Fatal(err)
+		plans := [2]plan{}
+		for i, v6 := range []bool{false, true} {
+			var err error
+			if plans[i], err = planPolicy(rules, ingress, v6); err != nil {
+				t.Fatal(err)
+			}
 		}
 		for range 200 {
 			addr, proto, port := randomAddr(r), []byte{0, 1, 6, 17, 47, 58, 132, 255}[r.IntN(8)], uint16(r.IntN(12))
@@ -127,9 +135,12 @@ func FuzzPlanPolicy(f *testing.F) {
 			}
 			want := first(rules, addr, proto, port)
 			var got []uint32
+			p := plans[0]
+			if addr.Is6() {
+				p = plans[1]
+			}
 			for _, b := range p.boxes {
-				a := sixteen(addr)
-				if b.peers[0].Compare(a) <= 0 && a.Compare(b.peers[1]) <= 0 && b.protos[0] <= proto && proto <= b.protos[1] && b.ports[0] <= port && port <= b.ports[1] {
+				if b.peers[0].Compare(addr) <= 0 && addr.Compare(b.peers[1]) <= 0 && b.protos[0] <= proto && proto <= b.protos[1] && b.ports[0] <= port && port <= b.ports[1] {
 					got = append(got, b.rule)
 				}
 			}
@@ -169,7 +180,7 @@ func randomPolicy(r *rand.Rand) (rules []bowline.PolicyRule) {
 // first is the rule that a packet meets, by looking at one after the other.
 func first(rules []bowline.PolicyRule, addr netip.Addr, proto byte, port uint16) uint32 {
 	for i, r := range rules {
-		n := number(r, 0)
+		n := number(r, 0, addr.Is6())
 		if r.Direction == ingress &&
 			(r.Peers == nil || slices.ContainsFunc(r.Peers, func(p netip.Prefix) bool { return p.Contains(addr) })) &&
 			(n.protos == nil || slices.Contains(n.protos, proto)) &&
@@ -187,7 +198,7 @@ func BenchmarkPlanPolicy(b *testing.B) {
 			Peers: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)}})
 	}
 	for b.Loop() {
-		if _, err := planPolicy(rules, egress); err != nil {
+		if _, err := planPolicy(rules, egress, false); err != nil {
 			b.Fatal(err)
 		}
 	}

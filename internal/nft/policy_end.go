@@ -1,0 +1,255 @@
+package nft
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+
+	"github.com/bowline-net/bowline"
+)
+
+// prunePolicies removes what nobody needs any more after an endpoint with that
+// policy is gone. Nobody may add elements meanwhile.
+func (h *Handle) prunePolicies(policy []bowline.PolicyRule) error {
+	unlock, err := h.lock(unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return h.with(func(c *nftables.Conn) error { return prunePolicies(c, policy) })
+}
+
+// prunePolicies removes all that policies need if no endpoint has one, else the
+// plan of the one given, or all plans if that is nil, as far as nobody uses
+// them.
+func prunePolicies(c *nftables.Conn, policy []bowline.PolicyRule) error {
+	have, err := policyObjects(c)
+	if err != nil || len(have) == 0 {
+		return err
+	}
+	left := 0
+	for _, s := range []*nftables.Set{policyFrom(), policyTo()} {
+		es, err := dump(c, s)
+		if err != nil {
+			return err
+		}
+		left += len(es)
+	}
+	if left == 0 {
+		return flushAway(c, have)
+	}
+	plans := map[string][]policyObject{}
+	for _, o := range have {
+		if o.plan != "" && (policy == nil || o.plan == planName(policy)) {
+			plans[o.plan] = append(plans[o.plan], o)
+		}
+	}
+	var errs []error
+	for _, os := range plans {
+		err := flushAway(c, os)
+		if !errors.Is(err, unix.EBUSY) { // somebody else has the same policy
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// A policyObject is a chain or a set, or both by one name.
+type policyObject struct {
+	name       string
+	chain, set bool
+	plan       string // whose it is; empty: all policies share it
+}
+
+// policyObjects returns those that there are.
+func policyObjects(c *nftables.Conn) ([]policyObject, error) {
+	sets, err := policySetsThere(c)
+	if err != nil || len(sets) == 0 {
+		return nil, err
+	}
+	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyBridge)
+	if err != nil {
+		return nil, err
+	}
+	have := map[string]*policyObject{}
+	object := func(name string) *policyObject {
+		if have[name] == nil {
+			have[name] = &policyObject{name: name, plan: planOf(name)}
+		}
+		return have[name]
+	}
+	for _, ch := range chains {
+		if ch.Table.Name == Table && strings.HasPrefix(ch.Name, policyPrefix) {
+			object(ch.Name).chain = true
+		}
+	}
+	for _, s := range sets {
+		object(s).set = true
+	}
+	var os []policyObject
+	for _, o := range have {
+		os = append(os, *o)
+	}
+	return os, nil
+}
+
+// planOf returns the plan that a set or a chain is named after, if any.
+func planOf(name string) string {
+	plan := len(policyPrefix) + 12
+	if len(name) > plan && name[plan] == '-' {
+		return name[:plan]
+	}
+	return ""
+}
+
+// policySetsThere returns the names of the sets and maps of policies.
+func policySetsThere(c *nftables.Conn) ([]string, error) {
+	if _, err := c.ListTableOfFamily(Table, nftables.TableFamilyBridge); err != nil {
+		return nil, nil // none: the library has no error of its own for it
+	}
+	sets, err := c.GetSets(bridgeTable())
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, s := range sets {
+		if strings.HasPrefix(s.Name, policyPrefix) {
+			names = append(names, s.Name)
+		}
+	}
+	return names, nil
+}
+
+// hitMaps returns the maps of rules that there are, with the rule's number.
+func hitMaps(c *nftables.Conn) (map[string]int, error) {
+	names, err := policySetsThere(c)
+	maps := map[string]int{}
+	for _, name := range names {
+		if plan := planOf(name); plan != "" {
+			if i, err := strconv.Atoi(name[len(plan)+1:]); err == nil {
+				maps[name] = i
+			}
+		}
+	}
+	return maps, err
+}
+
+// endpointMaps returns the maps that have elements of endpoints.
+func endpointMaps(c *nftables.Conn) ([]*nftables.Set, error) {
+	maps, err := hitMaps(c)
+	if len(maps) == 0 {
+		return nil, err
+	}
+	all := []*nftables.Set{policyFrom(), policyTo()}
+	for name := range maps {
+		all = append(all, policyHits(name))
+	}
+	return all, err
+}
+
+// flushAway removes the objects in one transaction: rules refer to maps, and
+// these to chains.
+func flushAway(c *nftables.Conn, os []policyObject) error {
+	t := bridgeTable()
+	for _, o := range os {
+		if o.chain {
+			c.FlushChain(&nftables.Chain{Name: o.name, Table: t})
+		}
+	}
+	for _, o := range os {
+		if o.set {
+			c.DelSet(&nftables.Set{Name: o.name, Table: t})
+		}
+	}
+	for _, o := range os {
+		if o.chain {
+			c.DelChain(&nftables.Chain{Name: o.name, Table: t})
+		}
+	}
+	if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return nil
+}
+
+// A Hit says how often a rule decided.
+type Hit struct{ Packets, Bytes uint64 }
+
+// PolicyHits returns how often each rule of each policy decided, by port: one
+// for each rule, and last one each for ingress and egress that no rule met.
+func (h *Handle) PolicyHits(ctx context.Context) (map[string][]Hit, error) {
+	const what = "read the hits of policies"
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	hits := map[string][]Hit{}
+	err := h.with(func(c *nftables.Conn) error {
+		maps, err := hitMaps(c)
+		if err != nil {
+			return err
+		}
+		for name, i := range maps {
+			all, err := dump(c, policyHits(name))
+			if err != nil {
+				return err
+			}
+			for _, e := range all {
+				port := string(bytes.TrimRight(e.Key, "\x00"))
+				for len(hits[port]) <= i {
+					hits[port] = append(hits[port], Hit{})
+				}
+				if e.Counter != nil {
+					hits[port][i] = Hit{e.Counter.Packets, e.Counter.Bytes}
+				}
+			}
+		}
+		return nil
+	})
+	return hits, failure(what, err)
+}
+
+// checkPolicy compares all that the endpoint's policy needs, each set read once.
+func (e Endpoint) checkPolicy(c *nftables.Conn, n Network) error {
+	if len(e.Policy) == 0 {
+		return nil
+	}
+	plan, err := plannedPolicy(e.Policy)
+	if err != nil {
+		return err
+	}
+	want, chains := slices.Concat(e.policyElements(n), portedProtocols(), plan.boxes), append(policyChains(), plan.chains...)
+	for _, ch := range chains {
+		if err := ch.check(c); err != nil {
+			return err
+		}
+	}
+	have := map[string]map[string]nftables.SetElement{}
+	for _, w := range want {
+		if have[w.set.Name] == nil {
+			all, err := dump(c, w.set)
+			if err != nil {
+				return err
+			}
+			have[w.set.Name] = map[string]nftables.SetElement{}
+			for _, e := range all {
+				have[w.set.Name][string(e.Key)] = e
+			}
+		}
+		where := fmt.Sprintf("map %s of table bridge %s", w.set.Name, Table)
+		got, ok := have[w.set.Name][string(w.Key)]
+		if !ok {
+			return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("%s lacks %s", where, printable(w.Key)))
+		}
+		if !bytes.Equal(got.KeyEnd, w.KeyEnd) || got.Comment != w.Comment {
+			return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("%s has %s to %s as %q, want %q", where, printable(w.Key), printable(got.KeyEnd), got.Comment, w.Comment))
+		}
+	}
+	return nil
+}
