@@ -12,10 +12,10 @@ SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-vm bench bench-docs lint fuzz install uninstall clean
+.PHONY: help setup build demo test test-containerd2 test-vm bench bench-docs lint fuzz install uninstall clean
 
 help: ## print this
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
 demo: build ## wire containers for real, show who reaches whom, take all away, prove it
 	@hack/setup.sh demo
@@ -23,6 +23,11 @@ demo: build ## wire containers for real, show who reaches whom, take all away, p
 
 test: ## all checks and tests, on real kernels and engines (root or sudo)
 	@hack/test.sh
+
+test-containerd2: build ## the tests of containerd, with containerd 2 built from its modules
+	@hack/setup.sh test
+	@BOWLINE_BIN=$(CURDIR)/bin BOWLINE_E2E_CONTAINERD=$(CURDIR)/.cache/containerd2 \
+		go test $(if $(SUDO),-exec "$(SUDO) -E") -count=1 -run TestContainerd2 ./test/e2e
 
 test-vm: ## optional: the tests that meet the kernel, under Debian's own in qemu
 	@hack/vm.sh

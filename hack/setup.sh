@@ -4,7 +4,8 @@
 #   hack/setup.sh build        for `make build`: nothing but Go, git and make
 #   hack/setup.sh demo         for `make demo`: iproute2 and nftables, to compare the host
 #   hack/setup.sh test         for `make test` and `make bench`: packages of the distribution, Go tools
-#                              into .cache/bin, the reference plugins into .cache/ref
+#                              into .cache/bin, the reference plugins into .cache/ref, containerd 2
+#                              into .cache/containerd2
 #   hack/setup.sh vm           for `make test-vm`: qemu, and commands that the tests use
 #
 # Debian 12 and Ubuntu 24.04, as root or with sudo. Runs in under a second and
@@ -48,9 +49,10 @@ packages() {
 	fi
 	install_packages || { root apt-get update >>"$log" 2>&1 && install_packages; } || { tail -5 "$log" >&2; die "apt-get install went wrong, see $log"; }
 	local unit
-	for unit in firewalld ufw docker.service docker.socket; do
-		# Or they would rule this machine from its next start on.
-		case " ${missing[*]} " in *" ${unit%.*} "* | *" ${unit%.*}.io "*)
+	for unit in firewalld ufw docker.service docker.socket containerd podman.service podman.socket \
+		podman-restart.service podman-auto-update.service podman-auto-update.timer; do
+		# Or they would be at work on this machine from its next start on.
+		case " ${missing[*]} " in *" ${unit%%[.-]*} "* | *" ${unit%.*}.io "*)
 			! command -v systemctl >/dev/null || root systemctl disable --quiet "$unit" ||
 				say "$unit stays enabled at boot; systemctl disable $unit changes that"
 			;;
@@ -99,6 +101,10 @@ test)
 	want dbus-daemon dbus-daemon
 	want firewalld firewalld
 	want ufw ufw
+	want containerd containerd
+	want podman podman
+	want crun crun
+	[ -e /usr/lib/cni/loopback ] || missing+=(containernetworking-plugins)
 	packages
 	# It holds staticcheck; about a minute of two cores, once.
 	tool golangci-lint "$golangci" || die "golangci-lint could not be built, see $cache/setup-golangci-lint.log"
@@ -126,5 +132,8 @@ if [ "$level" = test ] && ! [ -e "$cache/ref/.$reference" ]; then
 		$p/meta/{portmap,firewall,bandwidth,tuning}@$reference >"$cache/setup-reference.log" 2>&1 ||
 		die "the reference plugins could not be built, see $cache/setup-reference.log"
 	touch "$cache/ref/.$reference"
+fi
+if [ "$level" = test ]; then
+	hack/containerd2.sh 2>"$cache/setup-containerd2.log" 2>&1 || die "containerd 2 could not be built, see $cache/setup-containerd2.log"
 fi
 say "ready for $level"

@@ -21,6 +21,7 @@ sudo=()
 TMPDIR=$(mktemp -d /tmp/bowline-test.XXXXXX) || exit 1
 export TMPDIR BOWLINE_TEST_RUN=$TMPDIR
 export BOWLINE_REFERENCE_CNI=${BOWLINE_CACHE:-$PWD/.cache}/ref
+export BOWLINE_E2E_CONTAINERD=${BOWLINE_CACHE:-$PWD/.cache}/containerd2
 
 # leftovers prints the ids of the processes that carry the mark.
 leftovers() {
@@ -41,7 +42,7 @@ cleanup() {
 		"${sudo[@]}" kill -9 $pids 2>/dev/null
 	done
 	wait
-	# Control groups of Docker hosts, which are named after their directories.
+	# Control groups of hosts with engines, named after their directories.
 	for dir in "$TMPDIR"/d[0-9]*; do
 		[ -d "$dir" ] || continue
 		for _ in 1 2 3 4 5; do # until what was killed has left them

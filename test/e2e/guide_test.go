@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,9 +15,9 @@ import (
 //
 // A block of console holds commands after "# " or "$ ", which "> " lines
 // continue, and below each what it prints; "..." stands for anything. A block
-// of something else is a file if the paragraph before it names one as
-// `/path/of/it`: at its end. What comes after <!-- reader only: WHY --> is not
-// for the test.
+// of something else is a file if the paragraph before it ends with its name, as
+// in `/etc/a.json`: here. What comes after <!-- reader only: WHY --> is not for
+// the test.
 type guide struct {
 	m        *machine
 	name     string
@@ -31,48 +32,57 @@ type section struct {
 }
 
 type block struct {
-	line       int    // where it begins
+	line       int    // of its first line
 	file       string // to be written; else it is console
-	text       string
+	lines      []string
 	readerOnly bool
 }
 
-var (
-	blockPattern = regexp.MustCompile("(?s)(?:^|\n)([^\n]*)\n(?:\n)?```([a-z]+)\n(.*?)\n?```\n")
-	filePattern  = regexp.MustCompile("`(/[^`]+)`:$")
-)
+var filePattern = regexp.MustCompile("`([^` ]+\\.[a-z]+)`:$")
+
+// sections reads a page. What comes before the first title is section "".
+func sections(lines []string) []section {
+	found := []section{{}}
+	before := "" // the last line with text
+	for i := 0; i < len(lines); i++ {
+		if title, ok := strings.CutPrefix(lines[i], "## "); ok {
+			found = append(found, section{title: title})
+		}
+		lang, opens := strings.CutPrefix(lines[i], "```")
+		if !opens {
+			if lines[i] != "" {
+				before = lines[i]
+			}
+			continue
+		}
+		b := block{line: i + 2, readerOnly: strings.HasPrefix(before, "<!-- reader only: ")}
+		if m := filePattern.FindStringSubmatch(before); m != nil {
+			b.file = m[1]
+		}
+		for i++; i < len(lines) && lines[i] != "```"; i++ {
+			b.lines = append(b.lines, lines[i])
+		}
+		if before = ""; b.file != "" || lang == "console" {
+			s := &found[len(found)-1]
+			s.blocks = append(s.blocks, b)
+		}
+	}
+	return found
+}
 
 // guide reads docs/engines/NAME, and has the machine's shell begin in a
-// directory that is to it what a clone of the repository is to a reader.
-func (h *machine) guide(name string) *guide {
+// directory that is to it what a clone of the repository is to a reader. The
+// test must follow all sections but those of others.
+func (h *machine) guide(name string, others ...string) *guide {
 	h.t.Helper()
 	data, err := os.ReadFile("../../docs/engines/" + name)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	g := &guide{m: h, name: name, run: map[string]func(){}}
-	line := 1
-	for i, text := range strings.Split("\n"+string(data), "\n## ") {
-		s := section{}
-		if i > 0 {
-			s.title, _, _ = strings.Cut(text, "\n")
-		}
-		for _, at := range blockPattern.FindAllStringSubmatchIndex(text, -1) {
-			before, lang := text[at[2]:at[3]], text[at[4]:at[5]]
-			b := block{line: line + strings.Count(text[:at[4]], "\n"), text: text[at[6]:at[7]], readerOnly: strings.HasPrefix(before, "<!-- reader only: ")}
-			if m := filePattern.FindStringSubmatch(before); m != nil {
-				b.file = m[1]
-			}
-			if b.file != "" || lang == "console" {
-				s.blocks = append(s.blocks, b)
-			}
-		}
-		line += strings.Count(text, "\n") + 1
-		g.sections = append(g.sections, s)
-	}
+	g := &guide{m: h, name: name, sections: sections(strings.Split(string(data), "\n")), run: map[string]func(){}}
 	h.t.Cleanup(func() {
 		for _, s := range g.sections {
-			if len(s.blocks) > 0 && !s.followed && !h.t.Failed() {
+			if len(s.blocks) > 0 && !s.followed && !h.t.Failed() && !slices.Contains(others, s.title) {
 				h.t.Errorf("docs/engines/%s: nothing follows section %q", name, s.title)
 			}
 		}
@@ -120,7 +130,7 @@ func (h *machine) write(path, text string) {
 
 // follow does what sections of the guide say, "" being what comes before the
 // first title.
-func (g *guide) follow(t *testing.T, titles ...string) {
+func (g *guide) follow(t testing.TB, titles ...string) {
 	t.Helper()
 	for _, title := range titles {
 		found := false
@@ -138,21 +148,25 @@ func (g *guide) follow(t *testing.T, titles ...string) {
 	}
 }
 
-func (g *guide) block(t *testing.T, b block) {
+func (g *guide) block(t testing.TB, b block) {
 	t.Helper()
 	switch {
 	case b.readerOnly:
 		return
 	case b.file != "":
-		g.m.write(b.file, b.text+"\n")
+		path := b.file
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(g.m.dir, "clone", path)
+		}
+		g.m.write(path, strings.Join(b.lines, "\n")+"\n")
 		return
 	}
-	lines := strings.Split(b.text, "\n")
+	lines := b.lines
 	for i := 0; i < len(lines); {
 		if !strings.HasPrefix(lines[i], "# ") && !strings.HasPrefix(lines[i], "$ ") {
 			t.Fatalf("docs/engines/%s:%d: %q is not a command", g.name, b.line+i, lines[i])
 		}
-		where, command := fmt.Sprintf("docs/engines/%s:%d", g.name, b.line+1+i), lines[i][2:]
+		where, command := fmt.Sprintf("docs/engines/%s:%d", g.name, b.line+i), lines[i][2:]
 		for i++; i < len(lines) && strings.HasPrefix(lines[i], "> "); i++ {
 			command += "\n" + lines[i][2:]
 		}
@@ -165,13 +179,14 @@ func (g *guide) block(t *testing.T, b block) {
 }
 
 // command runs one command, and compares what it prints if the guide says it.
-func (g *guide) command(t *testing.T, where, command string, want []string) {
+func (g *guide) command(t testing.TB, where, command string, want []string) {
 	t.Helper()
 	if f := g.run[command]; f != nil {
 		f()
 		return
 	}
-	cmd := g.m.inside("bash", "-c", "cd "+g.m.dir+"/clone && "+command)
+	// One shell after another, each with the variables of the one before.
+	cmd := g.m.inside("bash", "-c", "cd "+g.m.dir+"/clone; [ ! -e ../session ] || . ../session; set -a\n"+command+"\nrc=$?; export -p >../session; exit $rc")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %s: %v\n%s", where, command, err, out)

@@ -148,6 +148,40 @@ func (s *sandbox) reaches(addr string) bool {
 	return err == nil
 }
 
+// stream pings addr from the sandbox, 50 times a second, until lost is called,
+// which returns how many had no answer.
+func (s *sandbox) stream(addr string) (lost func() int) {
+	s.h.t.Helper()
+	cmd := s.h.command("ping", "-n", "-i", "0.02", "-W", "1", addr)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := netns.Do(s.ns, cmd.Start); err != nil {
+		s.h.t.Fatal(err)
+	}
+	ended := false
+	end := func() {
+		if !ended {
+			ended = true
+			_ = cmd.Process.Signal(os.Interrupt)
+			_ = cmd.Wait() // 1 if there was no answer at all
+		}
+	}
+	s.h.t.Cleanup(end)
+	return func() int {
+		s.h.t.Helper()
+		end()
+		_, summary, _ := strings.Cut(out.String(), "ping statistics ---\n")
+		var sent, received int
+		if _, err := fmt.Sscanf(summary, "%d packets transmitted, %d received", &sent, &received); err != nil || sent < 2 {
+			s.h.t.Fatalf("ping %s: %v in %q", addr, err, out.String())
+		}
+		if !strings.Contains(out.String(), fmt.Sprintf("icmp_seq=%d ", sent)) {
+			sent-- // its answer was on the way
+		}
+		return sent - received
+	}
+}
+
 // outside adds a machine beyond the host, wired to its link up0, which carries
 // 192.0.2.1/24 and 2001:db8::1/64 and the default routes. The machine has
 // addresses .2 and ::2, and no route back to any container: only translated

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"archive/tar"
 	"bytes"
 	"errors"
 	"fmt"
@@ -23,7 +22,7 @@ import (
 
 // A machine is a host on which an engine runs: namespaces of its own for
 // network, mounts, processes, name and IPC, with its own /run, and with
-// /etc, /opt, /usr/local and /var/lib to which only it writes. Everything on it
+// /etc, /opt, /usr/lib, /usr/local and /var/lib to which only it writes. Everything on it
 // ends with its first process, which ends with the test.
 type machine struct {
 	*host
@@ -55,6 +54,23 @@ func newMachine(t *testing.T, needs ...string) *machine {
 	return h
 }
 
+// groupScript puts itself and what follows into control groups of that name, of
+// which initScript then sees no others: it ends with the namespace $3, "cgroup"
+// where the machine has control groups version 1.
+const groupScript = `set -e
+v=
+for c in $(awk '$3 == "cgroup" && $2 ~ "^/sys/fs/cgroup/" { print $2 }' /proc/self/mounts); do
+	v=--cgroup
+	mkdir "$c/$3"
+	if [ -f "$c/cpuset.cpus" ]; then
+		cat "$c/cpuset.cpus" >"$c/$3/cpuset.cpus"
+		cat "$c/cpuset.mems" >"$c/$3/cpuset.mems"
+	fi
+	echo $$ >"$c/$3/cgroup.procs"
+done
+exec unshare $v -- bash -c "$1" init "$2" "$3" $v
+`
+
 // initScript is the first process. It ends when its standard input does, and
 // waits for orphans meanwhile.
 const initScript = `set -e
@@ -70,17 +86,24 @@ mount -t sysfs sysfs /sys
 mount --rbind "$1/cgroup" /sys/fs/cgroup
 umount -l "$1/cgroup"
 if [ -f /sys/fs/cgroup/unified/cgroup.procs ]; then umount /sys/fs/cgroup/unified || true; fi
+# Control groups that engines make, whatever their names, are below one.
+if [ -n "$3" ]; then
+	awk '$3 == "cgroup" && $2 ~ "^/sys/fs/cgroup/" { print $2, $4 }' /proc/self/mounts | while read -r c options; do
+		umount "$c"
+		mount -t cgroup -o "$options" cgroup "$c"
+	done
+fi
 mount -t tmpfs tmpfs /run
 # What engines and make install write to is the machine's own.
 mkdir "$1/over"
 mount -t tmpfs tmpfs "$1/over"
-for d in etc opt usr/local var/lib; do
+for d in etc opt usr/lib usr/local var/lib; do
 	mkdir -p "$1/over/$d/new" "$1/over/$d/work"
 	mount -t overlay overlay -o "lowerdir=/$d,upperdir=$1/over/$d/new,workdir=$1/over/$d/work" "/$d"
 done
 umount -l "$1/over"
 rmdir "$1/over"
-rm -rf /etc/cni /etc/docker /etc/containers/containers.conf /etc/containerd /opt/cni
+rm -rf /etc/cni /etc/docker /etc/containers/containers.conf /opt/cni
 mkdir -p /run/docker/plugins /run/netns /run/lock /etc/docker /etc/cni/net.d
 own() {
 	mkdir -p "$1" "$2"
@@ -102,7 +125,7 @@ wait $!
 // boot starts the first process.
 func (h *machine) boot() {
 	h.t.Helper()
-	cmd := exec.Command("bash", "-c", initScript, "init", h.dir)
+	cmd := exec.Command("bash", "-c", groupScript, "init", initScript, h.dir, h.cgroup)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC}
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
@@ -138,7 +161,7 @@ func (h *machine) boot() {
 
 // inside prepares a command that runs on the host, in all its namespaces.
 func (h *machine) inside(name string, args ...string) *exec.Cmd {
-	return h.command("nsenter", append([]string{"-t", strconv.Itoa(h.pid), "-n", "-m", "-p", "-u", "-i", "--", name}, args...)...)
+	return h.command("nsenter", append([]string{"-t", strconv.Itoa(h.pid), "-n", "-m", "-p", "-u", "-i", "-C", "--", name}, args...)...)
 }
 
 // sh runs a shell line on the host and returns what it prints.
@@ -216,52 +239,6 @@ func (h *machine) listens(path string) func() error {
 		}
 		return err
 	}
-}
-
-// image writes the file system of the image: busybox under all its names.
-func (h *machine) image() string {
-	h.t.Helper()
-	path := filepath.Join(h.dir, "bb.tar")
-	f, err := os.Create(path)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer f.Close()
-	w := tar.NewWriter(f)
-	box, err := exec.LookPath("busybox")
-	if err != nil {
-		netnstest.Skip(h.t, "needs busybox-static")
-	}
-	data, err := os.ReadFile(box)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	list, err := exec.Command(box, "--list").Output()
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	put := func(hd tar.Header, body []byte) {
-		hd.Size = int64(len(body))
-		if err := w.WriteHeader(&hd); err != nil {
-			h.t.Fatal(err)
-		}
-		if _, err := w.Write(body); err != nil {
-			h.t.Fatal(err)
-		}
-	}
-	for _, d := range []string{"bin/", "etc/", "proc/", "sys/", "dev/", "tmp/"} {
-		put(tar.Header{Typeflag: tar.TypeDir, Name: d, Mode: 0o755}, nil)
-	}
-	put(tar.Header{Typeflag: tar.TypeReg, Name: "bin/busybox", Mode: 0o755}, data)
-	for _, name := range strings.Fields(string(list)) {
-		if name != "busybox" {
-			put(tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + name, Linkname: "busybox"}, nil)
-		}
-	}
-	if err := w.Close(); err != nil {
-		h.t.Fatal(err)
-	}
-	return path
 }
 
 // removeCgroups removes what containers leave in the machine's cgroups.

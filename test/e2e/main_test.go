@@ -14,7 +14,16 @@ var binDir string
 // binaries maps what is under test to where it is built from.
 var binaries = map[string]string{"bowline": "runtime/bowline", "bowline-bridge": "plugins/bridge", "bowline-ipam": "ipam/bowline-ipam"}
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "crictl" {
+		if err := crictl(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	if binDir = os.Getenv("BOWLINE_BIN"); binDir != "" {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -177,6 +178,18 @@ func (s snapshot) withoutNetworks() snapshot {
 			return strings.Contains(l, "/hint-") || strings.HasSuffix(l, "/network") || strings.HasSuffix(l, "/.keep")
 		}),
 	}
+}
+
+// withoutMarks returns s without what an allocator keeps of a network that has
+// no container, so that these get their addresses back, and without a route
+// that comes with forwarding, which the first network turns on and none off.
+func (s snapshot) withoutMarks() snapshot {
+	s = maps.Clone(s)
+	s["record"] = slices.DeleteFunc(slices.Clone(s["record"]), func(l string) bool {
+		return strings.Contains(l, "/hint-") || strings.Contains(l, "/names/") || strings.HasSuffix(l, "/network") || strings.HasSuffix(l, "/.keep")
+	})
+	s["route"] = slices.DeleteFunc(slices.Clone(s["route"]), func(l string) bool { return strings.HasPrefix(l, "anycast ") })
+	return s
 }
 
 // diff says which lines came (+) and went (-), or "" if none did.
