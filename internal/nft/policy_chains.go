@@ -101,7 +101,9 @@ func (s side) peers() memory {
 	return memory{"policy-peers" + s.family(), s.ip(), []expr.Any{port(s.direction), peer, l4proto(next)}}
 }
 
-func (s side) fragments() memory { return memory{"policy-fragments" + s.family(), s.ip(), s.peers().key} }
+func (s side) fragments() memory {
+	return memory{"policy-fragments" + s.family(), s.ip(), s.peers().key}
+}
 
 func (s side) flows() memory {
 	_, next := s.peer(reg4)
