@@ -9,6 +9,9 @@ import (
 // locks is a mutex per key, so that a slow call of one network does not hold up
 // the others. The zero value is ready.
 type locks struct {
+	// also, if set, is locked with each key: what keeps other processes out.
+	also func() (unlock func(), err error)
+
 	mu   sync.Mutex // guards held
 	held map[string]*keyLock
 }
@@ -34,7 +37,16 @@ func (l *locks) lock(ctx context.Context, key string) (unlock func(), err error)
 
 	select {
 	case k.turn <- struct{}{}:
-		return func() { <-k.turn; l.leave(key, k) }, nil
+		unlock := func() { <-k.turn; l.leave(key, k) }
+		if l.also == nil {
+			return unlock, nil
+		}
+		also, err := l.also()
+		if err != nil {
+			unlock()
+			return nil, err
+		}
+		return func() { also(); unlock() }, nil
 	case <-ctx.Done():
 		l.leave(key, k)
 		return nil, fmt.Errorf("wait for other calls of network %.12s: %w", key, ctx.Err())

@@ -41,6 +41,7 @@ type NetworkDriver struct {
 // register opens the records and puts the methods on m.
 func (d *NetworkDriver) register(m *socket.Mux, log *slog.Logger) {
 	d.log, d.networks, d.endpoints = log, OpenNetworks(d.Name), state.OpenEndpoints()
+	d.locks.also = func() (func(), error) { return d.endpoints.Serving(d.Name) }
 	d.attachments = map[string]bowline.Attachment{}
 	if d.Defaults == nil {
 		d.Defaults = GatewayDefaults

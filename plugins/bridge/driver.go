@@ -90,6 +90,9 @@ func (d *driver) ValidateNetwork(n bowline.NetworkConfig) error {
 	if err != nil {
 		return err
 	}
+	if _, err := bowline.RatesOf(n.Options); err != nil {
+		return fmt.Errorf("network %q: %w", n.ID, err)
+	}
 	if o.disableContainerInterface && len(n.Pools) > 0 {
 		return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf(
 			`network %q: option disableContainerInterface="true": want a network without ipam, for a link that is down has no use for addresses`, n.ID))
