@@ -45,7 +45,8 @@ var rooms = []room{
 	{"plugins", []string{"", "internal/plugin", "internal/link", "internal/nft", "internal/undo", "internal/netns"}, "a plugin is a driver; it never imports another plugin, a face or the runtime"},
 	{"runtime", []string{"", "internal/cni", "internal/netns", "internal/state", "internal/meter", "internal/socket", "internal/undo"}, "the runtime is a client like any engine: it calls plugins through their public protocols only"},
 	{"runtime/demo", []string{"", "runtime", "internal/state"}, "a client of the runtime"},
-	{"runtime/bowline", []string{"", "runtime", "runtime/demo", "runtime/doctor"}, "the command line of runtime"},
+	{"runtime/metrics", []string{"", "runtime", "internal/meter", "internal/state"}, "a client of the runtime, for Prometheus"},
+	{"runtime/bowline", []string{"", "runtime", "runtime/demo", "runtime/doctor", "runtime/metrics", "internal/journal"}, "the command line of runtime"},
 	{"runtime/doctor", []string{"", "runtime", "internal/link", "internal/nft", "internal/netns", "internal/state"}, "tries what drivers will need, with the drivers' own means"},
 	{"test/e2e", []string{"internal/netns", "internal/netns/netnstest"}, "drives built binaries; namespaces are its hosts"},
 	{"bench", []string{"internal/netns"}, "drives built binaries; namespaces are its hosts"},
@@ -64,6 +65,7 @@ var owners = []struct {
 	{"github.com/containernetworking/cni", []string{"internal/cni", "internal/plugin", "ipam/bowline-ipam", "runtime"}, "CNI is a face"},
 	{"github.com/containernetworking/plugins", nil, "its types are not our contract"},
 	{"github.com/spf13/cobra", []string{"runtime/bowline"}, "the command line only; it slows the start of a process"},
+	{"github.com/prometheus", []string{"runtime/metrics", "test/e2e"}, "metrics are served by the command line, whose start nobody waits for"},
 	{"k8s.io/cri-api", []string{"test/e2e"}, "the tests speak to containerd as the kubelet does"},
 	{"google.golang.org/grpc", []string{"test/e2e"}, "the tests speak to containerd as the kubelet does"},
 	{"unsafe", []string{"internal/link", "internal/nft", "internal/netns", "internal/prefault", "internal/meter"}, "system calls, and memory that processes share"},
@@ -83,6 +85,7 @@ var unlinked = []struct {
 	{"github.com/spf13/cobra", nil, "a CNI executable has no command tree"},
 	{"go.opentelemetry.io/otel", nil, "0.3 ms; trace context is passed on as text"},
 	{"google.golang.org/grpc", nil, "2.5 ms"},
+	{"github.com/prometheus", nil, "net/http and much else"},
 }
 
 // executables are the binaries that engines start once per attachment.

@@ -45,3 +45,22 @@ func (r *Runtime) Stats(ctx context.Context) ([]Stat, error) {
 	})
 	return rows, errors.Join(err, aerr)
 }
+
+// A Pool says how much of one set of ranges of a network is taken.
+type Pool struct {
+	Network string `json:"network"`
+	Ranges  string `json:"ranges"` // such as 10.1.0.2-10.1.0.254
+	Used    uint64 `json:"used"`
+	Free    uint64 `json:"free"`    // resting ones among them
+	Resting uint64 `json:"resting"` // released lately
+}
+
+// Pools asks our allocator how many addresses of each network are taken.
+func (r *Runtime) Pools(ctx context.Context) ([]Pool, error) {
+	answers, err := Ask[Pool](ctx, r, Verb{Name: "pools"})
+	var rows []Pool
+	for _, a := range answers {
+		rows = append(rows, a.Row)
+	}
+	return rows, err
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"log/slog"
+	"sync"
 
 	"github.com/bowline-net/bowline/internal/cnm"
 	"github.com/bowline-net/bowline/internal/journal"
@@ -11,9 +12,10 @@ import (
 
 // serveOptions are the flags of serve.
 type serveOptions struct {
-	socket string
-	level  slog.Level
-	ipam   bool
+	socket  string
+	level   slog.Level
+	ipam    bool
+	metrics string
 }
 
 func (s Spec) serveFlags(o *serveOptions) *flag.FlagSet {
@@ -21,6 +23,7 @@ func (s Spec) serveFlags(o *serveOptions) *flag.FlagSet {
 	path := cnm.SocketPath("bowline-" + s.Name)
 	fs.BoolVar(&o.ipam, "ipam", false, "serve as Docker's IPAM driver on the same socket too")
 	fs.TextVar(&o.level, "log", slog.LevelInfo, "`LEVEL` debug, info, warn or error, on standard error (default info)")
+	fs.StringVar(&o.metrics, "metrics", "", "`ADDR` such as 127.0.0.1:9477 or unix:PATH: serve metrics there, by \"bowline metrics\" (default: none)")
 	fs.StringVar(&o.socket, "socket", path, "`PATH` where Docker looks (default "+path+")")
 	return fs
 }
@@ -30,6 +33,13 @@ func (s Spec) serve(ctx context.Context, call *call) error {
 	var o serveOptions
 	if _, err := call.parse(s.serveFlags(&o)); err != nil {
 		return err
+	}
+	bowline := ""
+	if o.metrics != "" {
+		var err error
+		if bowline, err = findBowline(); err != nil {
+			return err
+		}
 	}
 	d, err := s.New(false)
 	if err != nil {
@@ -45,5 +55,13 @@ func (s Spec) serve(ctx context.Context, call *call) error {
 	if o.ipam {
 		c.IPAM = &cnm.IPAMDriver{}
 	}
+	if bowline == "" {
+		return cnm.Serve(ctx, c)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var metrics sync.WaitGroup
+	metrics.Go(func() { serveMetrics(ctx, bowline, o.metrics, call.stderr, log) })
+	defer metrics.Wait()
+	defer cancel()
 	return cnm.Serve(ctx, c)
 }
