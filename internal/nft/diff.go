@@ -35,11 +35,29 @@ func (n Network) wants() wants {
 	return w
 }
 
-// wants returns what the endpoint needs beside what its network does.
-func (e Endpoint) wants(n Network) (wants, error) {
-	w := wants{elements: slices.Concat(e.shared(n), e.elements(n))}
-	if e.MAC != nil {
+// wants returns what the endpoint needs beside what its network does. What
+// endpoints share is wanted of the first that needs it; seen remembers that.
+func (e Endpoint) wants(n Network, seen map[string]bool) (wants, error) {
+	w := wants{elements: slices.Concat(e.shared(n), e.elements(n), e.policyElements(n))}
+	first := func(what string) bool {
+		was := seen[what]
+		seen[what] = true
+		return !was
+	}
+	if e.MAC != nil && first("sender check") {
 		w.chains = append(w.chains, bridgeChain())
+	}
+	if len(e.Policy) > 0 && first("policies") {
+		w.chains = append(w.chains, policyChains()...)
+		w.elements = append(w.elements, portedProtocols()...)
+	}
+	if len(e.Policy) > 0 && first(planName(e.Policy)) {
+		plan, err := plannedPolicy(e.Policy)
+		if err != nil {
+			return w, err
+		}
+		w.chains = append(w.chains, plan.chains...)
+		w.elements = append(w.elements, plan.boxes...)
 	}
 	return w, nil
 }
@@ -59,7 +77,7 @@ func (s *Snapshot) DiffEndpoint(ctx context.Context, n Network, e Endpoint) ([]b
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("compare firewall of endpoint %q: %w", e.ID, err)
 	}
-	w, err := e.wants(n)
+	w, err := e.wants(n, s.seen)
 	if err != nil {
 		return nil, err
 	}

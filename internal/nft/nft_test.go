@@ -124,11 +124,11 @@ func TestCheckNamesTheFirstDifference(t *testing.T) {
 	tests := []struct {
 		name, break_, want string
 	}{
-		{"flushed ruleset", "flush ruleset", `chain to-open of table ip bowline has rules "", want "oifname . daddr . l4proto . th dport @open accept; drop"`},
-		{"flushed chain", "flush chain ip6 bowline forward", `chain forward of table ip6 bowline has rules ""`},
-		{"lost masquerading", "delete element ip bowline masq { br0 . 10.1.0.0/24 }", `set masq of table ip bowline lacks br0 . 0a010000`},
-		{"lost isolation", "delete element ip bowline from { br0 }", `set from of table ip bowline lacks br0`},
-		{"lost sender check", "flush set bridge bowline allowed", `set allowed of table bridge bowline lacks bwo1`},
+		{"flushed ruleset", "flush ruleset", `chain to-open of table ip bowline has no rules, want oifname . daddr . l4proto . th dport @open accept; drop`},
+		{"flushed chain", "flush chain ip6 bowline forward", `chain forward of table ip6 bowline has no rules`},
+		{"lost masquerading", "delete element ip bowline masq { br0 . 10.1.0.0/24 }", `map masq of table ip bowline has no element, want br0 . 10.1.0.0`},
+		{"lost isolation", "delete element ip bowline from { br0 }", `map from of table ip bowline has no element, want br0`},
+		{"lost sender check", "flush set bridge bowline allowed", `set allowed of table bridge bowline has no element, want bwo1`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -213,43 +212,4 @@ func (h *Handle) PolicyHits(ctx context.Context) (map[string][]Hit, error) {
 		return nil
 	})
 	return hits, failure(what, err)
-}
-
-// checkPolicy compares all that the endpoint's policy needs, each set read once.
-func (e Endpoint) checkPolicy(c *nftables.Conn, n Network) error {
-	if len(e.Policy) == 0 {
-		return nil
-	}
-	plan, err := plannedPolicy(e.Policy)
-	if err != nil {
-		return err
-	}
-	want, chains := slices.Concat(e.policyElements(n), portedProtocols(), plan.boxes), append(policyChains(), plan.chains...)
-	for _, ch := range chains {
-		if err := ch.check(c); err != nil {
-			return err
-		}
-	}
-	have := map[string]map[string]nftables.SetElement{}
-	for _, w := range want {
-		if have[w.set.Name] == nil {
-			all, err := dump(c, w.set)
-			if err != nil {
-				return err
-			}
-			have[w.set.Name] = map[string]nftables.SetElement{}
-			for _, e := range all {
-				have[w.set.Name][string(e.Key)] = e
-			}
-		}
-		where := fmt.Sprintf("map %s of table bridge %s", w.set.Name, Table)
-		got, ok := have[w.set.Name][string(w.Key)]
-		if !ok {
-			return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("%s lacks %s", where, printable(w.Key)))
-		}
-		if !bytes.Equal(got.KeyEnd, w.KeyEnd) || got.Comment != w.Comment {
-			return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("%s has %s to %s as %q, want %q", where, printable(w.Key), printable(got.KeyEnd), got.Comment, w.Comment))
-		}
-	}
-	return nil
 }

@@ -34,7 +34,7 @@ func (s *Snapshot) RepairEndpoint(ctx context.Context, n Network, e Endpoint) ([
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	w, err := e.wants(n)
+	w, err := e.wants(n, s.seen)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
@@ -45,7 +45,7 @@ func (s *Snapshot) RepairEndpoint(ctx context.Context, n Network, e Endpoint) ([
 	return c.found, failure(what, s.apply(c, func(conn *nftables.Conn) error {
 		n.setUp(conn) // e's elements may be in sets of n's tables
 		e.setUp(conn)
-		return nil
+		return e.setUpPolicy(conn)
 	}))
 }
 

@@ -8,7 +8,6 @@ import (
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
-	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/netns"
 )
 
@@ -103,32 +102,6 @@ func (h *Handle) GiveBackRoom(ctx context.Context, r Room) error {
 		errs = append(errs, failure(what, err))
 	}
 	return errors.Join(errs...)
-}
-
-// CheckRoom returns nil if MakeRoom has nothing to do, or an error that wraps
-// [bowline.ErrDiffers] and says where the bridge lacks room.
-func (h *Handle) CheckRoom(ctx context.Context, r Room) error {
-	what := "check room for " + r.Bridge + " in another firewall"
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	rules, has, err := h.zone(r.Bridge)
-	if err != nil {
-		return failure(what, err)
-	}
-	if rules && !has {
-		return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("firewalld has no zone for %s, want %s", r.Bridge, r.zone()))
-	}
-	for _, s := range rulesets() {
-		v, err := h.look(s, r.Bridge)
-		if err != nil {
-			return failure(what, err)
-		}
-		if !v.has(s, r) {
-			return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("chain %s of table %s filter lacks rules for %s", ourChain, familyName(s.family), r.Bridge))
-		}
-	}
-	return nil
 }
 
 func (h *Handle) inside(f func() error) error {

@@ -22,6 +22,7 @@ type Snapshot struct {
 	rules map[nftables.TableFamily]map[string][]string
 	sets  map[setName]map[string]held // nil: there is no such set
 	doors map[ruleset]view            // of other owners' rulesets without any door
+	seen  map[string]bool             // what several endpoints need and one was asked about
 }
 
 type setName struct {
@@ -50,7 +51,7 @@ func (h *Handle) Snapshot(ctx context.Context) (*Snapshot, error) {
 		return nil, failure(what, err)
 	}
 	return &Snapshot{h: h, conn: c, rules: map[nftables.TableFamily]map[string][]string{},
-		sets: map[setName]map[string]held{}, doors: map[ruleset]view{}}, nil
+		sets: map[setName]map[string]held{}, doors: map[ruleset]view{}, seen: map[string]bool{}}, nil
 }
 
 // Close ends the look.
@@ -61,6 +62,7 @@ func (s *Snapshot) forget() {
 	clear(s.rules)
 	clear(s.sets)
 	clear(s.doors)
+	clear(s.seen)
 }
 
 // dump asks for all of a kind. The answer is asked for again if somebody
