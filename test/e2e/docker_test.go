@@ -43,6 +43,7 @@ func TestDocker(t *testing.T) {
 		{"wrong options", dockerWrongOptions},
 		{"publish", dockerPublish},
 		{"connect", dockerConnect},
+		{"limits", dockerShape},
 		{"plugin killed", dockerPluginKilled},
 		{"plugin ends", dockerPluginEnds},
 		{"reboot", dockerReboot},
