@@ -3,7 +3,7 @@
 //
 //	bench -ours bin -reference .cache/ref [-quick|-long] [SECTION...]
 //
-// Sections: start, ipam, chain, crowd, path, shape; all of them without arguments. It
+// Sections: start, ipam, chain, crowd, path, ports, serve, shape; all of them without arguments. It
 // drives built binaries only. Everything it makes is in namespaces that end
 // with the process and in one directory that it removes.
 package main
@@ -47,6 +47,8 @@ var sections = []struct {
 	{"chain", chains},
 	{"crowd", crowd},
 	{"path", packetPath},
+	{"ports", published},
+	{"serve", resting},
 	{"shape", shaping},
 }
 
@@ -57,6 +59,9 @@ func main() {
 	}
 	if len(os.Args) > 1 && os.Args[1] == floodWord {
 		work = func() error { return flood(os.Args[2:]) }
+	}
+	if len(os.Args) > 1 && os.Args[1] == connectWord {
+		work = func() error { return connecting(os.Args[2:]) }
 	}
 	if err := work(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
