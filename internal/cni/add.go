@@ -33,6 +33,9 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 		return nil, err
 	}
 	e.Sandbox = sandbox
+	if e.Policy, err = o.policy(); err != nil {
+		return nil, err
+	}
 	n := o.network(nil)
 	if err := o.validate(n, e); err != nil {
 		return nil, err
@@ -55,6 +58,9 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 		return nil, err
 	}
 	n, e.Addrs = o.network(lease.pools()), lease.addrs()
+	if e.Policy, err = o.resolve(ctx, n, e.Policy); err != nil {
+		return nil, err
+	}
 	a, err := o.attach(ctx, &u, record, n, e)
 	if err != nil {
 		return nil, err
@@ -77,6 +83,7 @@ func (o op) allocate(ctx context.Context, u *undo.Stack, ipam ipamCaller, r stat
 		if d.path == "" {
 			return lease{}, d.missing()
 		}
+		e.Policy = nil // what it says of its own network is not known yet
 		if _, err := o.attach(ctx, u, r, o.network(nil), e); err != nil {
 			return lease{}, err
 		}

@@ -31,6 +31,7 @@ type Config struct {
 	PrevResult json.RawMessage
 	Ports      []bowline.PortMapping // of the portMappings capability
 	Rates      bowline.Rates         // of the configuration, else of the bandwidth capability
+	Policy     [2]string             // rules for the endpoint, of runtimeConfig and of args.cni
 	// Valid lists the attachments that GC must keep; nil if the key is absent,
 	// which is not the same as an empty list.
 	Valid []types.GCAttachment
@@ -91,6 +92,7 @@ func (cfg *Config) complete(d document) (err error) {
 	if cfg.Rates, err = rates(d); err != nil {
 		return err
 	}
+	cfg.Policy = policyTexts(d)
 	cfg.Options = options(d.all)
 	return *d.err
 }

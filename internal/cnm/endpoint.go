@@ -82,6 +82,9 @@ func (d *NetworkDriver) createEndpoint(ctx context.Context, r createEndpointRequ
 	if e.Rates, err = rates(n, e); err != nil {
 		return none, err
 	}
+	if e.Policy, err = d.policy(ctx, n, e); err != nil {
+		return none, err
+	}
 	if v, ok := d.Driver.(bowline.Validator); ok {
 		if err := v.ValidateEndpoint(n.Config(), e); err != nil {
 			return none, err

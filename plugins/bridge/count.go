@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/nft"
 )
 
 var _ bowline.Counter = (*driver)(nil)
@@ -15,12 +17,19 @@ func (d *driver) Count(ctx context.Context, places []bowline.Place) ([]*bowline.
 	if err != nil {
 		return nil, err
 	}
+	var hits map[string][]nft.Hit // by host's end
+	if slices.ContainsFunc(places, func(p bowline.Place) bool { return len(p.Endpoint.Policy) > 0 }) {
+		if hits, err = d.rules.PolicyHits(ctx); err != nil {
+			return nil, err
+		}
+	}
 	counts := make([]*bowline.Counts, len(places))
 	for i, p := range places {
 		if c, ok := links[outerName(p.Network, p.Endpoint.ID)]; ok {
 			counts[i] = &bowline.Counts{
 				ReceivedBytes: c.SentBytes, ReceivedPackets: c.SentPackets, ReceivedDrops: c.SentDrops,
 				SentBytes: c.ReceivedBytes, SentPackets: c.ReceivedPackets, SentDrops: c.ReceivedDrops,
+				Policy: policyCounts(p.Endpoint, hits[outerName(p.Network, p.Endpoint.ID)]),
 			}
 		}
 	}

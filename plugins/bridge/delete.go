@@ -19,7 +19,7 @@ func (d *driver) DeleteEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 		o = options{macSpoofCheck: true}
 	}
 	var errs []error
-	if o.macSpoofCheck || len(e.Ports) > 0 { // the only rule elements that are an endpoint's own
+	if ownRules(o, e) {
 		mac, err := endpointMAC(n, e)
 		errs = append(errs, err, d.rules.DeleteEndpoint(ctx, ruleNetwork(n, o), ruleEndpoint(n, o, e, mac)))
 	}

@@ -103,7 +103,7 @@ func (d *driver) ValidateNetwork(n bowline.NetworkConfig) error {
 // ValidateEndpoint implements [bowline.Validator].
 func (d *driver) ValidateEndpoint(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
 	_, err := parseEndpointOptions(e)
-	return errors.Join(err, validateRates(e))
+	return errors.Join(err, validateRates(e), validatePolicy(n, e))
 }
 
 // PlanEndpoint implements [bowline.Planner].
@@ -278,7 +278,7 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 	}
 	if o.firewall == "nft" {
 		rn, re := ruleNetwork(n, o), ruleEndpoint(n, o, e, mac)
-		if o.macSpoofCheck || len(e.Ports) > 0 {
+		if ownRules(o, e) {
 			u.Push("delete firewall elements of "+e.ID, func(ctx context.Context) error { return d.rules.DeleteEndpoint(ctx, rn, re) })
 		}
 		if err := d.endpointRules(ctx, n, br, rn, re); err != nil {

@@ -35,6 +35,7 @@ type options struct {
 	internal                  bool
 	icc                       bool
 	firewall                  string
+	policy                    string
 	accessOptions
 }
 
@@ -66,6 +67,7 @@ func (o *options) flags() *flag.FlagSet {
 	fs.BoolVar(&o.icc, "icc", true, "`BOOL`: containers of the network reach each other (default true)")
 	plugin.EnumVar(fs, &o.firewall, "firewall", []string{"nft", "none"}, "`WORD`: nft, or none to touch no rules (default nft)")
 	rateFlags(fs)
+	policyFlag(fs, &o.policy)
 	o.accessOptions.flags(fs)
 	return fs
 }
@@ -82,6 +84,9 @@ func parseOptions(n bowline.NetworkConfig) (options, error) {
 	}
 	if o.ingressPolicy == "isolated" {
 		o.icc = false
+	}
+	if err := checkPolicy(place, o.policy); err != nil {
+		return options{}, err
 	}
 	return o, o.validate(place)
 }
@@ -100,6 +105,8 @@ func (o options) validate(place string) error {
 		return wrong(`options firewall="none" and ipMasq="true": want firewall="nft", for masquerading takes a rule`)
 	case o.firewall == "none" && o.internal:
 		return wrong(`options firewall="none" and internal="true": want firewall="nft", for an internal network takes rules`)
+	case o.firewall == "none" && o.policy != "":
+		return wrong(`options firewall="none" and policy=%q: want firewall="nft", for a policy takes rules`, o.policy)
 	case o.firewall == "none" && o.macSpoofCheck:
 		return wrong(`options firewall="none" and macspoofchk="true": want firewall="nft", for the check takes a rule`)
 	}
@@ -158,18 +165,24 @@ func parseTrunk(s string) ([]vlanRange, error) {
 
 // endpointOptions are the keys of one endpoint.
 type endpointOptions struct {
-	mac net.HardwareAddr
+	mac    net.HardwareAddr
+	policy string
 }
 
 func (o *endpointOptions) flags() *flag.FlagSet {
 	fs := plugin.NewOptions()
 	plugin.MACVar(fs, &o.mac, "mac", "unicast `ADDRESS` of the container's link, such as 02:00:00:00:00:01")
 	rateFlags(fs)
+	policyFlag(fs, &o.policy)
 	return fs
 }
 
 func parseEndpointOptions(e bowline.EndpointSpec) (endpointOptions, error) {
 	var o endpointOptions
-	err := plugin.ParseOptions(o.flags(), fmt.Sprintf("endpoint %q", e.ID), e.Options)
+	place := fmt.Sprintf("endpoint %q", e.ID)
+	err := plugin.ParseOptions(o.flags(), place, e.Options)
+	if err == nil {
+		err = checkPolicy(place, o.policy)
+	}
 	return o, err
 }

@@ -42,6 +42,9 @@ func (d *driver) ensureRules(ctx context.Context, u *undo.Stack, n bowline.Netwo
 // endpointRules tells the firewall of an endpoint that is on the bridge. What an
 // earlier configuration of the network left gives way if it is the only one.
 func (d *driver) endpointRules(ctx context.Context, n bowline.NetworkConfig, br link.Info, rn nft.Network, re nft.Endpoint) error {
+	if err := resolved(re); err != nil {
+		return err
+	}
 	err := d.rules.EnsureEndpoint(ctx, rn, re)
 	if !errors.Is(err, bowline.ErrConflict) {
 		return err
@@ -86,6 +89,12 @@ func ruleNetwork(n bowline.NetworkConfig, o options) nft.Network {
 	return r
 }
 
+// ownRules reports whether the endpoint has rule elements of its own. One without
+// a MAC has no record that could tell.
+func ownRules(o options, e bowline.EndpointSpec) bool {
+	return o.macSpoofCheck || len(e.Ports) > 0 || len(e.Policy) > 0 || e.MAC == nil && o.firewall != "none"
+}
+
 // ruleEndpoint is what the firewall knows of the endpoint.
 func ruleEndpoint(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, mac net.HardwareAddr) nft.Endpoint {
 	r := nft.Endpoint{ID: e.ID, Port: outerName(n, e.ID)}
@@ -93,5 +102,6 @@ func ruleEndpoint(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, ma
 	if o.macSpoofCheck {
 		r.MAC = mac
 	}
+	r.Policy = e.Policy
 	return r
 }
