@@ -42,6 +42,8 @@ func TestDocker(t *testing.T) {
 		{"options", dockerOptions},
 		{"wrong options", dockerWrongOptions},
 		{"publish", dockerPublish},
+		{"direct", dockerDirect},
+		{"isolated", dockerIsolated},
 		{"connect", dockerConnect},
 		{"limits", dockerShape},
 		{"plugin killed", dockerPluginKilled},
