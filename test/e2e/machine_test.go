@@ -103,7 +103,7 @@ for d in etc opt usr/lib usr/local var/lib; do
 done
 umount -l "$1/over"
 rmdir "$1/over"
-rm -rf /etc/cni /etc/docker /etc/containers/containers.conf /opt/cni
+rm -rf /etc/docker /etc/containers/containers.conf /opt/cni
 mkdir -p /run/docker/plugins /run/netns /run/lock /etc/docker /etc/cni/net.d
 own() {
 	mkdir -p "$1" "$2"
