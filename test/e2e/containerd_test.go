@@ -200,8 +200,8 @@ func criKilledAtWork(h *criHost) {
 	})
 	c.mustReach(append(old.addrs, outside4)...)
 	h.removeAll()
-	// A namespace that it had just made containerd forgets.
-	h.sh("for n in /run/netns/*; do [ ! -e $n ] || { umount $n; rm $n; }; done")
+	// A namespace that it had just made containerd forgets, and a result.
+	h.sh("for n in /run/netns/*; do [ ! -e $n ] || { umount $n; rm $n; }; done; rm -f /var/lib/cni/results/*")
 }
 
 // criNamespaceGone removes a pod whose namespace was taken away.

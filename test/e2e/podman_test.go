@@ -264,11 +264,12 @@ func podmanKilledAtWork(h *podmanHost) {
 	}
 	h.container("new", "--network", "bowline")
 	h.mustReach("new", h.place("old", "bowline").IPAddress, outside4)
-	// It forgets what it had just mounted, and cannot remove its containers then.
+	// It forgets what it had just mounted, and cannot remove its containers
+	// then; and what a plugin had just answered.
 	_, _ = h.tryPodman("rm", "-a", "-f", "-t", "0")
 	h.sh("awk '$2 ~ \"^/var/lib/containers/.*/shm$\" { print $2 }' /proc/self/mounts | xargs -r umount")
 	h.removeAll()
-	h.sh("for n in /run/netns/*; do [ ! -e $n ] || { umount $n; rm $n; }; done")
+	h.sh("for n in /run/netns/*; do [ ! -e $n ] || { umount $n; rm $n; }; done; rm -f /var/lib/cni/results/*")
 }
 
 // killChildren kills the children of nsenter, which waits for them.
