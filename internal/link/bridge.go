@@ -93,24 +93,6 @@ func (p *Port) attrs(m *msg) {
 	})
 }
 
-// GetPort returns how its bridge treats the port with that index.
-func (h *Handle) GetPort(ctx context.Context, index int) (Port, error) {
-	what := fmt.Sprintf("get bridge port %d", index)
-	if err := ctx.Err(); err != nil {
-		return Port{}, fmt.Errorf("%s: %w", what, err)
-	}
-	m := newMsg(unix.RTM_GETLINK, unix.NLM_F_REQUEST)
-	m.ifinfo(unix.AF_UNSPEC, index, 0, 0)
-	var p Port
-	err := h.conn.get(m, false, func(body []byte) {
-		within(body[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
-			p.Hairpin = p.Hairpin || typ == unix.IFLA_BRPORT_MODE && data[0] == 1
-			p.Isolated = p.Isolated || typ == unix.IFLA_BRPORT_ISOLATED && data[0] == 1
-		}, unix.IFLA_LINKINFO, unix.IFLA_INFO_SLAVE_DATA)
-	})
-	return p, failure(what, err)
-}
-
 func bit(b bool) uint8 {
 	if b {
 		return 1

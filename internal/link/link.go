@@ -164,6 +164,7 @@ type Change struct {
 	ARPNotify bool
 	Port      *Port // of a bridge port
 	Promisc   bool
+	Master    int // index of the bridge that the link becomes a port of
 }
 
 // Set changes the link of that name.
@@ -179,6 +180,13 @@ func (h *Handle) Set(ctx context.Context, name string, c Change) error {
 // message before its address-family part.
 func (c Change) messages(name string) []*msg {
 	var ms []*msg
+	if c.Master != 0 { // first: the kernel takes what is for a port from ports only
+		m := newMsg(unix.RTM_NEWLINK, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
+		m.ifinfo(unix.AF_UNSPEC, 0, 0, 0)
+		m.str(unix.IFLA_IFNAME, name)
+		m.u32(unix.IFLA_MASTER, uint32(c.Master))
+		ms = append(ms, m)
+	}
 	if c.Alias != "" || c.MTU != 0 || c.MAC != nil || c.NoLinkLocal || c.ARPNotify || c.Port != nil || c.Promisc {
 		m := newMsg(unix.RTM_NEWLINK, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
 		var flags uint32

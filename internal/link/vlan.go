@@ -5,7 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -35,8 +38,8 @@ func VLANLinkName(bridge string, vlan int) string {
 	return name
 }
 
-// vlanPort is the other end of the link of that name, the port of the bridge.
-func vlanPort(name string) string { return bowline.LinkName("bwv", name) }
+// VLANPortName is the other end of the link of that name, the port of the bridge.
+func VLANPortName(name string) string { return bowline.LinkName("bwv", name) }
 
 // A VLAN is a range of VLAN IDs, 1 to 4094, on a bridge port.
 type VLAN struct {
@@ -114,6 +117,27 @@ func (h *Handle) SetPortVLANs(ctx context.Context, port string, vlans []VLAN) er
 	return failure(what, h.conn.do(vlanMessage(unix.RTM_DELLINK, info.Index, VLAN{Min: 1, Max: 1})))
 }
 
+// ResetPortVLANs makes the VLANs those of the port, which has those of have,
+// and takes away what is too many.
+func (h *Handle) ResetPortVLANs(ctx context.Context, port string, have map[int]TagState, vlans []VLAN) error {
+	want := Tags(vlans)
+	if maps.Equal(have, want) {
+		return nil
+	}
+	info, err := h.Get(ctx, port)
+	if err != nil {
+		return err
+	}
+	for id := range have {
+		if _, wanted := want[id]; !wanted {
+			if err := h.conn.do(vlanMessage(unix.RTM_DELLINK, info.Index, VLAN{Min: id, Max: id})); err != nil {
+				return failure(fmt.Sprintf("take VLAN %d from port %s", id, port), err)
+			}
+		}
+	}
+	return h.SetPortVLANs(ctx, port, vlans)
+}
+
 func vlanMessage(typ uint16, index int, v VLAN) *msg {
 	m := newMsg(typ, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
 	m.ifinfo(unix.AF_BRIDGE, index, 0, 0)
@@ -145,7 +169,7 @@ func vlanMessage(typ uint16, index int, v VLAN) *msg {
 // taken as it is. It reports whether it made one.
 func (h *Handle) EnsureVLANLink(ctx context.Context, bridge Info, vlan int) (info Info, made bool, err error) {
 	name := VLANLinkName(bridge.Name, vlan)
-	v := Veth{Name: vlanPort(name), Alias: VLANAlias, MTU: bridge.MTU, Master: bridge.Index, Peer: name, PeerMAC: bowline.MAC("vlan", name)}
+	v := Veth{Name: VLANPortName(name), Alias: VLANAlias, MTU: bridge.MTU, Master: bridge.Index, Peer: name, PeerMAC: bowline.MAC("vlan", name)}
 	port, err := h.Get(ctx, v.Name)
 	if err == nil && port.Alias == VLANAlias && port.Master != bridge.Index { // its bridge was deleted
 		err = h.delete(v.Name)
@@ -186,7 +210,7 @@ func (h *Handle) VLANLinks(ctx context.Context, bridge Info) ([]Info, error) {
 			ports[l.Name] = true
 		}
 	}
-	return slices.DeleteFunc(all, func(l Info) bool { return !ports[vlanPort(l.Name)] }), nil
+	return slices.DeleteFunc(all, func(l Info) bool { return !ports[VLANPortName(l.Name)] }), nil
 }
 
 // A TagState is how a port treats one VLAN.
@@ -209,27 +233,34 @@ func Tags(vlans []VLAN) map[int]TagState {
 	return tags
 }
 
-// PortTags returns the VLANs of the port with that index, in the form of [Tags].
-func (h *Handle) PortTags(ctx context.Context, index int) (map[int]TagState, error) {
-	what := fmt.Sprintf("list VLANs of port %d", index)
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+// portTags adds the VLANs that the message tells of a port.
+func portTags(body []byte, tags map[int]TagState) map[int]TagState {
+	if tags == nil {
+		tags = map[int]TagState{}
 	}
-	m := newMsg(unix.RTM_GETLINK, unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
-	m.ifinfo(unix.AF_BRIDGE, 0, 0, 0)
-	m.u32(unix.IFLA_EXT_MASK, filterVLAN)
-	tags := map[int]TagState{}
-	err := h.conn.get(m, true, func(body []byte) {
-		if int(native32(body[4:])) != index {
+	within(body[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
+		if typ != bridgeVLANInfo || len(data) < 4 {
 			return
 		}
-		within(body[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
-			if typ != bridgeVLANInfo || len(data) < 4 {
-				return
-			}
-			flags := binary.NativeEndian.Uint16(data)
-			tags[int(binary.NativeEndian.Uint16(data[2:]))] = TagState{flags&vlanUntagged != 0, flags&vlanPVID != 0}
-		}, unix.IFLA_AF_SPEC)
-	})
-	return tags, failure(what, err)
+		flags := binary.NativeEndian.Uint16(data)
+		tags[int(binary.NativeEndian.Uint16(data[2:]))] = TagState{flags&vlanUntagged != 0, flags&vlanPVID != 0}
+	}, unix.IFLA_AF_SPEC)
+	return tags
+}
+
+// TagText shows VLANs as the bridge command does, in order: 1u is untagged, 1up
+// the PVID too.
+func TagText(tags map[int]TagState) string {
+	var parts []string
+	for _, id := range slices.Sorted(maps.Keys(tags)) {
+		text := strconv.Itoa(id)
+		if tags[id].Untagged {
+			text += "u"
+		}
+		if tags[id].PVID {
+			text += "p"
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, " ")
 }

@@ -61,12 +61,3 @@ func (d *driver) diffLimits(ctx context.Context, n bowline.NetworkConfig, e bowl
 	}
 	return d.host.CheckLimits(ctx, outerName(n, e.ID), limits(n, e))
 }
-
-// checkLimits compares the limits.
-func (d *driver) checkLimits(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec, differs differing) error {
-	ds, err := d.diffLimits(ctx, n, e)
-	if err != nil || len(ds) == 0 {
-		return err
-	}
-	return differs("%s has %s=%q, want %q", ds[0].Place, ds[0].Key, ds[0].Have, ds[0].Want)
-}

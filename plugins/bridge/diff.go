@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strconv"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/link"
+)
+
+var _ bowline.Inspector = (*driver)(nil)
+
+// Diff implements [bowline.Inspector].
+func (d *driver) Diff(ctx context.Context, places []bowline.Place) ([][]bowline.Difference, error) {
+	s, err := d.survey(ctx, len(places))
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	all := make([][]bowline.Difference, len(places))
+	for i, p := range places {
+		if all[i], err = s.diff(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// CheckEndpoint implements [bowline.Driver].
+func (d *driver) CheckEndpoint(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	all, err := d.Diff(ctx, []bowline.Place{{Network: n}, {Network: n, Endpoint: e}})
+	if err != nil {
+		return err
+	}
+	return bowline.FirstDifference(fmt.Sprintf("network %q, endpoint %q", n.ID, e.ID), append(all[0], all[1]...))
+}
+
+func (s *survey) diff(ctx context.Context, p bowline.Place) ([]bowline.Difference, error) {
+	o, err := parseOptions(p.Network)
+	switch {
+	case err != nil:
+		return nil, err
+	case p.Endpoint.ID == "":
+		return s.diffNetwork(ctx, p.Network, o)
+	}
+	return s.diffEndpoint(ctx, p.Network, o, p.Endpoint)
+}
+
+// differences are those of one place.
+type differences []bowline.Difference
+
+// gone adds a link that is not there.
+func (ds *differences) gone(name, kind string) {
+	*ds = append(*ds, bowline.Difference{Place: "host", Key: "link " + name, Want: kind})
+}
+
+// link adds what a link has, if that is not what is wanted.
+func (ds *differences) link(name, key, have, want string) {
+	if have != want {
+		*ds = append(*ds, bowline.Difference{Place: "link " + name, Key: key, Have: have, Want: want})
+	}
+}
+
+func upOrDown(up bool) string {
+	if up {
+		return "up"
+	}
+	return "down"
+}
+
+// diffEndpoint compares what the endpoint has of its own on the host.
+func (s *survey) diffEndpoint(ctx context.Context, n bowline.NetworkConfig, o options, e bowline.EndpointSpec) ([]bowline.Difference, error) {
+	var ds differences
+	err := s.diffPort(ctx, &ds, n, o, e)
+	if err != nil || o.firewall == "none" {
+		return ds, err
+	}
+	mac, err := endpointMAC(n, e)
+	if err != nil {
+		return ds, err
+	}
+	rules, err := s.firewall(ctx)
+	if err != nil {
+		return ds, err
+	}
+	more, err := rules.DiffEndpoint(ctx, ruleNetwork(n, o), ruleEndpoint(n, o, e, mac))
+	return append(ds, more...), err
+}
+
+// diffPort compares the endpoint's link in the host.
+func (s *survey) diffPort(ctx context.Context, ds *differences, n bowline.NetworkConfig, o options, e bowline.EndpointSpec) error {
+	name, bridge := outerName(n, e.ID), bridgeName(n, o)
+	l, there, err := s.link(ctx, name)
+	if err != nil {
+		return err
+	}
+	if !there {
+		ds.gone(name, "veth")
+		return nil
+	}
+	ds.link(name, "kind", l.Kind, "veth")
+	ds.link(name, "state", upOrDown(l.Up), "up")
+	br, there, err := s.link(ctx, bridge)
+	if err != nil {
+		return err
+	}
+	if !there || l.Master != br.Index {
+		master, err := s.nameOf(ctx, l.Master)
+		if err != nil {
+			return err
+		}
+		ds.link(name, "master", master, bridge)
+		return nil
+	}
+	ds.link(name, "hairpin", strconv.FormatBool(l.Hairpin), strconv.FormatBool(o.hairpin))
+	ds.link(name, "isolated", strconv.FormatBool(l.Isolated), strconv.FormatBool(o.portIsolation || !o.icc))
+	if o.vlans() {
+		have, err := s.portTags(ctx, l.Index)
+		if err != nil {
+			return err
+		}
+		if want := link.Tags(portVLANs(o)); !maps.Equal(have, want) {
+			ds.link(name, "VLANs", link.TagText(have), link.TagText(want))
+		}
+	}
+	limits, err := s.d.diffLimits(ctx, n, e)
+	*ds = append(*ds, limits...)
+	return err
+}
