@@ -35,7 +35,7 @@ func (h *Handle) DeleteEndpoint(ctx context.Context, n Network, e Endpoint) erro
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	err := h.with(func(c *nftables.Conn) error {
-		if es := append(e.elements(n), e.policyElements(n)...); len(es) > 0 {
+		if es := append(e.elements(n), e.policyElements(n)...); len(es) > 0 && !e.Unsure {
 			err := flush(c, es, (*nftables.Conn).SetDeleteElements)
 			if err == nil || !errors.Is(err, unix.ENOENT) {
 				return err
@@ -71,8 +71,11 @@ func endpointElements(c *nftables.Conn, prefix string) ([]element, error) {
 	if err != nil {
 		return nil, err
 	}
-	var found []element
-	for _, s := range append(policies, allowed(), guarded(), ipv4().published(), ipv6().published(), ipv4().open(), ipv6().open()) {
+	found, err := portElements(c, prefix)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range append(policies, allowed(), guarded()) {
 		all, err := dump(c, s)
 		if err != nil {
 			return nil, err
@@ -123,7 +126,7 @@ func (h *Handle) DeleteNetwork(ctx context.Context, n Network) error {
 			if err := deleteBridge(c, f, n.Bridge); err != nil {
 				return err
 			}
-			if err := pruneMasqChains(c, f); err != nil {
+			if err := pruneChains(c, f); err != nil {
 				return err
 			}
 			if err := pruneTable(c, f.table, f.into(), f.masq()); err != nil {
@@ -140,7 +143,7 @@ func (h *Handle) DeleteNetwork(ctx context.Context, n Network) error {
 func deleteBridge(c *nftables.Conn, f family, bridge string) error {
 	key := string(name16(bridge))
 	var found []element
-	for _, s := range []*nftables.Set{f.pair(), f.from(), f.to(), f.into(), f.trusted(), f.masq()} {
+	for _, s := range []*nftables.Set{f.pair(), f.from(), f.to(), f.into(), f.trusted(), f.masq(), f.portHide(), f.portLocal(), f.portHome()} {
 		all, err := dump(c, s)
 		if err != nil {
 			return err
@@ -157,15 +160,16 @@ func deleteBridge(c *nftables.Conn, f family, bridge string) error {
 	return flush(c, found, (*nftables.Conn).SetDeleteElements)
 }
 
-// pruneMasqChains removes the chains that no element refers to; the kernel
-// refuses the others.
-func pruneMasqChains(c *nftables.Conn, f family) error {
+// pruneChains removes the chains that no element refers to; the kernel refuses
+// the others.
+func pruneChains(c *nftables.Conn, f family) error {
 	all, err := c.ListChainsOfTableFamily(f.table.Family)
 	if err != nil {
 		return err
 	}
 	for _, ch := range all {
-		if ch.Table.Name != Table || !strings.HasPrefix(ch.Name, "masq-") {
+		ours := ch.Table.Name == Table && ch.Name != portHideAll
+		if !ours || !strings.HasPrefix(ch.Name, "masq-") && !strings.HasPrefix(ch.Name, portHide) && !strings.HasPrefix(ch.Name, portIf) {
 			continue
 		}
 		c.FlushChain(ch)

@@ -109,7 +109,8 @@ type Network struct {
 	Trusted          []string // links from which open ports can be reached in any case
 	// Masq are prefixes whose addresses hide behind the host's where traffic
 	// leaves them.
-	Masq []netip.Prefix
+	Masq       []netip.Prefix
+	Publishing Publishing // of its endpoints' ports
 }
 
 // An Endpoint is what the tables know of an endpoint.
@@ -122,6 +123,9 @@ type Endpoint struct {
 	Closed []netip.Addr
 	Open   []Service            // what can be reached directly where not everything can
 	Policy []bowline.PolicyRule // with Peers in place of Network; none: everything passes
+	Ports  []Port               // of the host that lead to it; no two overlap
+	// Unsure says that there may be elements that the rest does not tell of.
+	Unsure bool
 }
 
 // An element to add or delete, with its set.
@@ -142,14 +146,17 @@ func (h *Handle) EnsureNetwork(ctx context.Context, n Network) error {
 }
 
 // EnsureEndpoint adds the elements of the endpoint and of its network in one
-// transaction. Errors are as in EnsureNetwork.
+// transaction. Errors are as in EnsureNetwork, or a [*TakenError] if another
+// endpoint has one of its ports.
 func (h *Handle) EnsureEndpoint(ctx context.Context, n Network, e Endpoint) error {
-	elements := slices.Concat(n.elements(), e.shared(n), e.elements(n), e.policyElements(n))
-	return h.ensure(ctx, fmt.Sprintf("add firewall elements of endpoint %q", e.ID), elements, func(c *nftables.Conn) error {
+	what := fmt.Sprintf("add firewall elements of endpoint %q", e.ID)
+	elements := slices.Concat(n.elements(), e.shared(n), e.publishingElements(n), e.elements(n), e.policyElements(n))
+	return h.explain(what, e, h.ensure(ctx, what, elements, func(c *nftables.Conn) error {
 		n.setUp(c)
 		e.setUp(c)
+		e.setUpPorts(c, n)
 		return e.setUpPolicy(c)
-	})
+	}))
 }
 
 // ensure first tries to add the elements alone, which is all it takes unless
@@ -244,7 +251,7 @@ func last(p netip.Prefix) []byte {
 }
 
 func (e Endpoint) elements(n Network) []element {
-	es := e.entrances(n)
+	es := append(e.entrances(n), e.portElements(n)...)
 	key := comments(n.ID, e.ID)
 	if e.MAC != nil {
 		es = append(es,
