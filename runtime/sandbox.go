@@ -23,6 +23,7 @@ type Sandbox struct {
 	ID      string    `json:"id"`   // container ID that plugins see: never used twice
 	Path    string    `json:"path"` // where the namespace is mounted
 	NetnsID netns.ID  `json:"netnsID,omitzero"`
+	Adopted bool      `json:"adopted,omitempty"` // the namespace is somebody else's
 	BootID  string    `json:"bootID"`
 	Created time.Time `json:"created"`
 }
@@ -119,8 +120,9 @@ func (r *Runtime) Sandboxes(ctx context.Context) ([]Sandbox, error) {
 	return all[Sandbox](ctx, r, r.sandboxes, "")
 }
 
-// RemoveSandbox detaches the sandbox from all networks, unmounts its namespace,
-// which then lives as long as processes are in it, and erases its record. If a
+// RemoveSandbox detaches the sandbox from all networks, unmounts its namespace
+// unless that was adopted, which then lives as long as processes are in it, and
+// erases its record. If a
 // plugin fails to detach, everything stays for another try, unless force is set:
 // then the sandbox goes all the same, and the error says what was left.
 func (r *Runtime) RemoveSandbox(ctx context.Context, name string, force bool) error {
@@ -156,8 +158,10 @@ func (r *Runtime) removeSandbox(ctx context.Context, s Sandbox, force bool) erro
 	if err := errors.Join(errs...); err != nil && !force {
 		return err
 	}
-	if err := netns.Remove(s.Path); err != nil {
-		return errors.Join(append(errs, err)...)
+	if !s.Adopted {
+		if err := netns.Remove(s.Path); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
 	}
 	return errors.Join(append(errs, r.sandboxes.Delete(ctx, state.Key(s.Name)))...)
 }

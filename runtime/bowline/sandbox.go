@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,16 +20,27 @@ func (a *app) sandbox() *cobra.Command {
 }
 
 func (a *app) sandboxCreate() *cobra.Command {
-	return &cobra.Command{
-		Use:   "create NAME...",
+	var path string
+	c := &cobra.Command{
+		Use:   "create [--netns PATH] NAME...",
 		Short: "create sandboxes, each with nothing but its loopback",
-		Long:  "create makes sandboxes, each with nothing but its loopback, and prints where they are mounted",
-		Args:  args("NAME..."),
+		Long: "create makes sandboxes, each with nothing but its loopback, and prints where they are\n" +
+			"mounted; or makes one of a namespace that is there, and stays when the sandbox goes",
+		Args: args("NAME..."),
 		RunE: func(cmd *cobra.Command, given []string) error {
+			create := a.runtime().CreateSandbox
+			if path != "" {
+				if len(given) > 1 {
+					return usageError{fmt.Errorf("--netns %s: want one NAME", path)}
+				}
+				create = func(ctx context.Context, name string) (runtime.Sandbox, error) {
+					return a.runtime().AdoptSandbox(ctx, name, path)
+				}
+			}
 			var made []runtime.Sandbox
 			var errs []error
 			for _, name := range given {
-				s, err := a.runtime().CreateSandbox(cmd.Context(), name)
+				s, err := create(cmd.Context(), name)
 				if err == nil {
 					made = append(made, s)
 				}
@@ -42,4 +54,6 @@ func (a *app) sandboxCreate() *cobra.Command {
 			return errors.Join(errs...)
 		},
 	}
+	c.Flags().StringVar(&path, "netns", "", "adopt the namespace at `PATH`, such as /proc/PID/ns/net, and never remove it")
+	return c
 }
