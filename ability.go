@@ -33,19 +33,23 @@ type Shaper interface {
 type Inspector interface {
 	// Diff returns what differs at each place, in their order. It changes
 	// nothing.
-	Diff(ctx context.Context, places []Place) ([][]Difference, error)
+	Diff(ctx context.Context, places []Place) []Inspection
 
 	// Repair makes right what differs at the places, one after the other, so
 	// networks should come before their endpoints, and leaves alone what is
 	// right. A link that is gone is made again if the endpoint's Sandbox is given.
-	Repair(ctx context.Context, places []Place) []Repair
+	Repair(ctx context.Context, places []Place) []Inspection
 }
 
-// A Repair is what was done at one place.
-type Repair struct {
-	Found      []Difference // as Diff would have returned
-	Err        error        // why some of it is still so; nil: all was made right
-	Attachment Attachment   // of an endpoint, as CreateEndpoint would return it
+// An Inspection is what was found at one place.
+type Inspection struct {
+	Found []Difference
+	// Err says why it could not be told, or, of a repair, why some of it is
+	// still so; nil: all is right now.
+	Err error
+	// Attachment is what CreateEndpoint would return for the endpoint. If its
+	// network is gone it has no MTU.
+	Attachment Attachment
 }
 
 // A Watcher is a Driver that can tell when there may be differences.

@@ -13,39 +13,63 @@ import (
 var _ bowline.Inspector = (*driver)(nil)
 
 // Diff implements [bowline.Inspector].
-func (d *driver) Diff(ctx context.Context, places []bowline.Place) ([][]bowline.Difference, error) {
+func (d *driver) Diff(ctx context.Context, places []bowline.Place) []bowline.Inspection {
+	return d.inspect(ctx, places, (*survey).diff)
+}
+
+// inspect calls f with each place and one survey.
+func (d *driver) inspect(ctx context.Context, places []bowline.Place, f func(*survey, context.Context, bowline.Place, options) bowline.Inspection) []bowline.Inspection {
+	all := make([]bowline.Inspection, len(places))
 	s, err := d.survey(ctx, len(places))
-	if err != nil {
-		return nil, err
-	}
 	defer s.close()
-	all := make([][]bowline.Difference, len(places))
 	for i, p := range places {
-		if all[i], err = s.diff(ctx, p); err != nil {
-			return nil, err
+		if all[i].Err = err; err != nil {
+			continue
+		}
+		o, err := parseOptions(p.Network)
+		if all[i].Err = err; err == nil {
+			all[i] = f(s, ctx, p, o)
 		}
 	}
-	return all, nil
+	return all
 }
 
 // CheckEndpoint implements [bowline.Driver].
 func (d *driver) CheckEndpoint(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	all, err := d.Diff(ctx, []bowline.Place{{Network: n}, {Network: n, Endpoint: e}})
-	if err != nil {
-		return err
+	var found []bowline.Difference
+	for _, i := range d.Diff(ctx, []bowline.Place{{Network: n}, {Network: n, Endpoint: e}}) {
+		if i.Err != nil {
+			return i.Err
+		}
+		found = append(found, i.Found...)
 	}
-	return bowline.FirstDifference(fmt.Sprintf("network %q, endpoint %q", n.ID, e.ID), append(all[0], all[1]...))
+	return bowline.FirstDifference(fmt.Sprintf("network %q, endpoint %q", n.ID, e.ID), found)
 }
 
-func (s *survey) diff(ctx context.Context, p bowline.Place) ([]bowline.Difference, error) {
-	o, err := parseOptions(p.Network)
-	switch {
-	case err != nil:
-		return nil, err
-	case p.Endpoint.ID == "":
-		return s.diffNetwork(ctx, p.Network, o)
+func (s *survey) diff(ctx context.Context, p bowline.Place, o options) (i bowline.Inspection) {
+	if p.Endpoint.ID == "" {
+		i.Found, i.Err = s.diffNetwork(ctx, p.Network, o)
+		return i
 	}
-	return s.diffEndpoint(ctx, p.Network, o, p.Endpoint)
+	if i.Found, i.Err = s.diffEndpoint(ctx, p.Network, o, p.Endpoint); i.Err != nil {
+		return i
+	}
+	br, _, err := s.link(ctx, bridgeName(p.Network, o))
+	if err != nil {
+		i.Err = err
+		return i
+	}
+	i.Attachment, i.Err = s.attachment(p, o, br.Info)
+	return i
+}
+
+// attachment is what CreateEndpoint returns, for an endpoint that is there.
+func (s *survey) attachment(p bowline.Place, o options, br link.Info) (bowline.Attachment, error) {
+	mac, err := endpointMAC(p.Network, p.Endpoint)
+	if err != nil {
+		return bowline.Attachment{}, err
+	}
+	return attachment(p.Network, o, p.Endpoint, br, veth(p.Network, o, p.Endpoint, br, mac)), nil
 }
 
 // differences are those of one place.

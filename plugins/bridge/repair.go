@@ -10,36 +10,20 @@ import (
 )
 
 // Repair implements [bowline.Inspector].
-func (d *driver) Repair(ctx context.Context, places []bowline.Place) []bowline.Repair {
-	done := make([]bowline.Repair, len(places))
-	s, err := d.survey(ctx, len(places))
-	if err != nil {
-		for i := range done {
-			done[i].Err = err
-		}
-		return done
-	}
-	defer s.close()
-	for i, p := range places {
-		done[i] = s.repair(ctx, p)
-	}
-	return done
+func (d *driver) Repair(ctx context.Context, places []bowline.Place) []bowline.Inspection {
+	return d.inspect(ctx, places, (*survey).repair)
 }
 
-func (s *survey) repair(ctx context.Context, p bowline.Place) (r bowline.Repair) {
-	if r.Found, r.Err = s.diff(ctx, p); r.Err != nil {
-		return r
-	}
-	o, err := parseOptions(p.Network)
+func (s *survey) repair(ctx context.Context, p bowline.Place, o options) bowline.Inspection {
+	i := s.diff(ctx, p, o)
 	switch {
-	case err != nil:
-		r.Err = err
-	case p.Endpoint.ID != "":
-		r.Attachment, r.Err = s.repairEndpoint(ctx, p.Network, o, p.Endpoint, len(r.Found) > 0)
-	case len(r.Found) > 0:
-		r.Err = s.repairNetwork(ctx, p.Network, o)
+	case i.Err != nil || len(i.Found) == 0:
+	case p.Endpoint.ID == "":
+		i.Err = s.repairNetwork(ctx, p.Network, o)
+	default:
+		i.Attachment, i.Err = s.repairEndpoint(ctx, p, o)
 	}
-	return r
+	return i
 }
 
 // repairNetwork makes the network again, which leaves alone what is there, and
@@ -114,9 +98,9 @@ func (s *survey) repairGateways(ctx context.Context, n bowline.NetworkConfig, o 
 	return nil
 }
 
-// repairEndpoint returns the attachment, after having made it right if it
-// differs.
-func (s *survey) repairEndpoint(ctx context.Context, n bowline.NetworkConfig, o options, e bowline.EndpointSpec, differs bool) (bowline.Attachment, error) {
+// repairEndpoint makes right an endpoint that differs.
+func (s *survey) repairEndpoint(ctx context.Context, p bowline.Place, o options) (bowline.Attachment, error) {
+	n, e := p.Network, p.Endpoint
 	mac, err := endpointMAC(n, e)
 	if err != nil {
 		return bowline.Attachment{}, err
@@ -126,9 +110,6 @@ func (s *survey) repairEndpoint(ctx context.Context, n bowline.NetworkConfig, o 
 		return bowline.Attachment{}, err
 	}
 	v := veth(n, o, e, br, mac)
-	if !differs {
-		return attachment(n, o, e, br, v), nil
-	}
 	defer s.changed()
 	outer, there, err := s.link(ctx, v.Name)
 	if err != nil {

@@ -76,15 +76,11 @@ func TestRepair(t *testing.T) {
 			must(t, err)
 			mac := bridgeMAC(t, d)
 			places := []bowline.Place{{Network: n}, {Network: n, Endpoint: e}}
-			if ds, err := d.Diff(t.Context(), places); err != nil || len(slices.Concat(ds...)) > 0 {
-				t.Fatalf("Diff at first: %v, %v", ds, err)
-			}
+			compareFirst(t, d.Diff(t.Context(), places), "", nil)
 
 			netnstest.Command(t, ns, "sh", "-c", strings.ReplaceAll(tt.harm, "OUTER", outerName(n, e.ID)))
 			for range 2 { // as many places as are asked for one by one, and more
-				ds, err := d.Diff(t.Context(), places)
-				must(t, err)
-				compareFirst(t, ds, outerName(n, e.ID), tt.want)
+				compareFirst(t, d.Diff(t.Context(), places), outerName(n, e.ID), tt.want)
 				places = append(places, slices.Repeat(places[:1], few)...)
 			}
 			for i, r := range d.Repair(t.Context(), places[:2]) {
@@ -96,9 +92,7 @@ func TestRepair(t *testing.T) {
 				}
 			}
 			for range 2 {
-				ds, err := d.Diff(t.Context(), places)
-				must(t, err)
-				compareFirst(t, ds, "", nil)
+				compareFirst(t, d.Diff(t.Context(), places), "", nil)
 				for _, r := range d.Repair(t.Context(), places) {
 					if r.Err != nil || len(r.Found) > 0 {
 						t.Errorf("another Repair finds %v, %v", r.Found, r.Err)
@@ -127,12 +121,13 @@ func bridgeMAC(t *testing.T, d *driver) string {
 }
 
 // compareFirst compares the start of the first difference of each place.
-func compareFirst(t *testing.T, places [][]bowline.Difference, outer string, want []string) {
+func compareFirst(t *testing.T, places []bowline.Inspection, outer string, want []string) {
 	t.Helper()
 	var got []string
-	for _, ds := range places[:2] {
-		if len(ds) > 0 {
-			got = append(got, strings.ReplaceAll(ds[0].String(), outer, "OUTER"))
+	for _, p := range places[:2] {
+		must(t, p.Err)
+		if len(p.Found) > 0 {
+			got = append(got, strings.ReplaceAll(p.Found[0].String(), outer, "OUTER"))
 		}
 	}
 	ok := len(got) == len(want)
