@@ -43,7 +43,7 @@ func (h *Handle) DeleteEndpoint(ctx context.Context, n Network, e Endpoint) erro
 		}
 		return deleteWhere(c, networkTag(n.ID)+tag(e.ID))
 	})
-	if err == nil && len(e.Policy) > 0 {
+	if err == nil && (len(e.Policy) > 0 || e.Unsure) {
 		err = h.prunePolicies(e.Policy)
 	}
 	return failure(what, err)

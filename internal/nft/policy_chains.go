@@ -166,6 +166,7 @@ func (s side) known() []rule {
 	return append(s.exempt(),
 		rule{"later fragment @" + fragments.set + " accept", then(s.laterFragment(), fragments.has(), accept())},
 		rule{"first fragment @" + flows.set + " keep in @" + fragments.set, then(s.firstFragment(), hasAnyPort(), flows.has(), fragments.keep(freshParts))},
+		rule{"first fragment @" + peers.set + " keep in @" + fragments.set, then(s.firstFragment(), peers.has(), fragments.keep(freshParts))},
 		keepOpen("fin", fin, startTCP),
 		keepOpen("rst", rst, startTCP),
 		keepOpen("syn,ack", syn|ack, openTCP),

@@ -21,7 +21,9 @@ func (d *driver) DeleteEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 	var errs []error
 	if ownRules(o, e) {
 		mac, err := endpointMAC(n, e)
-		errs = append(errs, err, d.rules.DeleteEndpoint(ctx, ruleNetwork(n, o), ruleEndpoint(n, o, e, mac)))
+		re := ruleEndpoint(n, o, e, mac)
+		re.Unsure = e.MAC == nil
+		errs = append(errs, err, d.rules.DeleteEndpoint(ctx, ruleNetwork(n, o), re))
 	}
 	errs = append(errs, d.host.Delete(ctx, outerName(n, e.ID), ifbName(n, e.ID)))
 	return errors.Join(errs...)

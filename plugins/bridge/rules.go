@@ -89,8 +89,8 @@ func ruleNetwork(n bowline.NetworkConfig, o options) nft.Network {
 	return r
 }
 
-// ownRules reports whether the endpoint has rule elements of its own. One without
-// a MAC has no record that could tell.
+// ownRules reports whether the endpoint has rule elements of its own, or may have:
+// one without a MAC has no record that could tell.
 func ownRules(o options, e bowline.EndpointSpec) bool {
 	return o.macSpoofCheck || len(e.Ports) > 0 || len(e.Policy) > 0 || e.MAC == nil && o.firewall != "none"
 }
