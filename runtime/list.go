@@ -19,10 +19,13 @@ type Endpoint struct {
 	Container string         `json:"container"`
 	IfName    string         `json:"ifname,omitempty"`
 	Addrs     []netip.Prefix `json:"addrs"`
-	MAC       string         `json:"mac,omitempty"`
-	Link      string         `json:"link,omitempty"` // host end
-	Sandbox   string         `json:"sandbox,omitempty"`
-	Ready     bool           `json:"ready"`
+	// Ports are what is published. Docker does not tell them of drivers that
+	// are not its own: docker ps shows none.
+	Ports   []bowline.PortMapping `json:"ports,omitempty"`
+	MAC     string                `json:"mac,omitempty"`
+	Link    string                `json:"link,omitempty"` // host end
+	Sandbox string                `json:"sandbox,omitempty"`
+	Ready   bool                  `json:"ready"`
 }
 
 // Endpoints returns all endpoints of this host: the records of our plugins, and
@@ -46,7 +49,7 @@ func (r *Runtime) Endpoints(ctx context.Context) ([]Endpoint, error) {
 	for _, e := range records {
 		row := Endpoint{
 			Network: e.Network, Driver: e.Driver, Engine: e.Face, Container: cmp.Or(e.Name, e.Container, e.ID),
-			IfName: e.IfName, Addrs: e.Addrs, MAC: e.MAC, Link: e.Link, Sandbox: e.Sandbox, Ready: e.Ready,
+			IfName: e.IfName, Addrs: e.Addrs, Ports: e.Ports, MAC: e.MAC, Link: e.Link, Sandbox: e.Sandbox, Ready: e.Ready,
 		}
 		if e.Face == "cnm" {
 			row.Engine = "docker"

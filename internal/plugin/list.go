@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,13 +52,18 @@ func (s Spec) list(ctx context.Context, c *call) error {
 		return err
 	}
 	rs, err := s.mine(ctx)
-	return errors.Join(err, printRows(c, "NETWORK\tENDPOINT\tADDRESSES\tLINK\tMAC\tBY", rs, func(w io.Writer, r state.Endpoint) {
-		var as []string
-		for _, a := range r.Addrs {
-			as = append(as, a.String())
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Network, r.ID, strings.Join(as, " "), r.Link, r.MAC, r.Face)
+	return errors.Join(err, printRows(c, "NETWORK\tENDPOINT\tADDRESSES\tPORTS\tLINK\tMAC\tBY", rs, func(w io.Writer, r state.Endpoint) {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Network, r.ID, words(r.Addrs), words(r.Ports), r.Link, r.MAC, r.Face)
 	}))
+}
+
+// words puts what belongs into one cell of a row there.
+func words[T fmt.Stringer](parts []T) string {
+	texts := make([]string, len(parts))
+	for i, p := range parts {
+		texts[i] = p.String()
+	}
+	return cmp.Or(strings.Join(texts, " "), "-")
 }
 
 // prune removes the endpoints whose sandbox is gone, and those of a previous

@@ -115,10 +115,10 @@ func TestEveryDay(t *testing.T) {
 	h.ok("connect", "two", "web", "--ip", "10.9.0.9")
 	h.ok("connect", "one", "db")
 	h.ok("sandbox", "exec", "one", "ping", "-c1", "-W2", "10.9.0.9")
-	const rows = "NETWORK  CONTAINER  LINK  ADDRESSES     DRIVER  ENGINE\n" +
-		"db       one        eth1  10.10.0.2/24  bridge  bowline\n" +
-		"web      one        eth0  10.9.0.2/24   bridge  bowline\n" +
-		"web      two        eth0  10.9.0.9/24   bridge  bowline\n"
+	const rows = "NETWORK  CONTAINER  LINK  ADDRESSES     PORTS  DRIVER  ENGINE\n" +
+		"db       one        eth1  10.10.0.2/24  -      bridge  bowline\n" +
+		"web      one        eth0  10.9.0.2/24   -      bridge  bowline\n" +
+		"web      two        eth0  10.9.0.9/24   -      bridge  bowline\n"
 	if got := h.ok("ls"); got != rows {
 		t.Errorf("ls:\n%s\nwant\n%s", got, rows)
 	}
