@@ -6,6 +6,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bowline-net/bowline/internal/plan"
 )
 
 // AnnounceIPv6 tells the neighbours of the link that it has the addresses now:
@@ -17,6 +19,10 @@ func (h *Handle) AnnounceIPv6(ctx context.Context, l Info, addrs ...netip.Addr) 
 	what := "announce addresses of link " + l.Name
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
+	}
+	if dry := h.conn.dry; dry != nil {
+		dry.Plan.Add(plan.Link, dry.name, "announce %v at dev %s", addrs, l.Name)
+		return nil
 	}
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMPV6)
 	if err != nil {

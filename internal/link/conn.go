@@ -16,6 +16,7 @@ type conn struct {
 	fd  int
 	seq uint32
 	buf []byte
+	dry *space // not nil: nothing is sent that changes anything
 }
 
 func dial() (*conn, error) { return dialTo(unix.NETLINK_ROUTE) }
@@ -39,11 +40,18 @@ func dialTo(protocol int) (*conn, error) {
 	return &conn{fd: fd, buf: make([]byte, 64<<10)}, nil
 }
 
-func (c *conn) close() { unix.Close(c.fd) }
+func (c *conn) close() {
+	if c.fd >= 0 {
+		unix.Close(c.fd)
+	}
+}
 
 // do sends the messages in order and waits for all answers. It returns the
 // first error; messages after the failed one have been tried by the kernel too.
 func (c *conn) do(ms ...*msg) error {
+	if c.dry != nil {
+		return c.dry.do(c, ms)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	first := c.seq + 1
@@ -73,9 +81,17 @@ func (c *conn) do(ms ...*msg) error {
 	return failed
 }
 
-// get sends one request and calls f with the body of each answer until the
-// last: the only one, or the one before the end of a dump.
+// get asks m and calls f with the body of each answer until the last: the only
+// one, or the one before the end of a dump.
 func (c *conn) get(m *msg, dump bool, f func(body []byte)) error {
+	if c.dry != nil {
+		return c.dry.get(c, m, dump, f)
+	}
+	return c.ask(m, dump, f)
+}
+
+// ask is get of the kernel.
+func (c *conn) ask(m *msg, dump bool, f func(body []byte)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.seq++

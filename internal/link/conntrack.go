@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bowline-net/bowline/internal/plan"
 )
 
 // Flows are connections that the kernel tracks, to ports in a row of the host.
@@ -72,6 +74,10 @@ func (h *Handle) forget(ctx context.Context, f Flows, takes func(flow) (bool, er
 	what := fmt.Sprintf("forget flows to ports %d to %d", f.First, int(f.First)+f.Count-1)
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
+	}
+	if dry := h.conn.dry; dry != nil {
+		dry.Plan.Add(plan.Note, dry.name, "flows that the kernel remembers at ports %d to %d would be forgotten", f.First, int(f.First)+f.Count-1)
+		return nil
 	}
 	var c *conn
 	err := h.inside(func() (err error) {

@@ -19,6 +19,9 @@ func (h *Handle) WaitDAD(ctx context.Context, index int, timeout time.Duration) 
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
+	if h.conn.dry != nil {
+		return nil
+	}
 	var watch int
 	err := h.inside(func() (err error) {
 		watch, err = linkSocket(unix.RTMGRP_IPV6_IFADDR)

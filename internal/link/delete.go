@@ -26,6 +26,13 @@ func (h *Handle) Delete(ctx context.Context, names ...string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
+	if h.conn.dry != nil { // together or apart, now or later, is the kernel's matter
+		var errs []error
+		for _, name := range names {
+			errs = append(errs, failure(what, h.delete(name)))
+		}
+		return errors.Join(errs...)
+	}
 	if !h.Detach && len(names) == 1 {
 		return failure(what, h.delete(names[0]))
 	}

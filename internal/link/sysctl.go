@@ -17,6 +17,10 @@ func (h *Handle) Sysctl(ctx context.Context, key string) (value string, err erro
 	if err := ctx.Err(); err != nil {
 		return "", fmt.Errorf("%s: %w", what, err)
 	}
+	if dry := h.conn.dry; dry != nil {
+		value, _ := dry.sysctl(key)
+		return strings.TrimSpace(value), nil
+	}
 	err = h.inside(func() error {
 		data, err := os.ReadFile("/proc/sys/" + key)
 		value = string(bytes.TrimSpace(data))
@@ -43,6 +47,12 @@ func (h *Handle) SetSysctl(ctx context.Context, key, value string) (before strin
 
 func (h *Handle) setSysctl(key, value string) (before string, err error) {
 	what := fmt.Sprintf("set sysctl %s=%s", key, value)
+	if dry := h.conn.dry; dry != nil {
+		if before, _ = dry.sysctl(key); strings.TrimSpace(before) != value {
+			dry.setSysctl(key, value)
+		}
+		return strings.TrimSpace(before), nil
+	}
 	err = h.inside(func() error {
 		path := "/proc/sys/" + key
 		data, err := os.ReadFile(path)

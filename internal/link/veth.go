@@ -115,7 +115,7 @@ func (h *Handle) IsVeth(ctx context.Context, v Veth) (bool, error) {
 	}
 	in := h
 	if v.PeerNS != nil {
-		if in, err = Open(v.PeerNS); err != nil {
+		if in, err = h.open(v.PeerNS); err != nil {
 			return false, err
 		}
 		defer in.Close()
