@@ -23,6 +23,7 @@ type guide struct {
 	name     string
 	sections []section
 	run      map[string]func() // instead of commands that no test can run
+	replace  *strings.Replacer // for another tool with the same commands; nil for none
 }
 
 type section struct {
@@ -184,6 +185,9 @@ func (g *guide) command(t testing.TB, where, command string, want []string) {
 	if f := g.run[command]; f != nil {
 		f()
 		return
+	}
+	if g.replace != nil {
+		command = g.replace.Replace(command)
 	}
 	// One shell after another, each with the variables of the one before.
 	cmd := g.m.inside("bash", "-c", "cd "+g.m.dir+"/clone; [ ! -e ../session ] || . ../session; set -a\n"+command+"\nrc=$?; export -p >../session; exit $rc")
