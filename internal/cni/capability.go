@@ -27,7 +27,8 @@ type bandwidth struct {
 	EgressBurst  uint64 `json:"egressBurst"`
 }
 
-// portMappings reads the capability.
+// portMappings reads the capability. Ports in a row, which engines tell one by
+// one, become one mapping.
 func portMappings(runtime document) ([]bowline.PortMapping, error) {
 	var in []portMapping
 	runtime.into("portMappings", &in)
@@ -60,7 +61,7 @@ func portMappings(runtime document) ([]bowline.PortMapping, error) {
 		}
 		ms = append(ms, m)
 	}
-	return ms, nil
+	return bowline.JoinPorts(ms), nil
 }
 
 // rates reads the limits: what the configuration says wins over what the
