@@ -50,6 +50,7 @@ func testContainerd(t *testing.T, dir, install, other string) {
 	}{
 		{"guide", func(h *criHost) { criGuide(h, g) }},
 		{"reach", criReach},
+		{"bandwidth", criBandwidth},
 		{"calls", criCalls},
 		{"restart", func(h *criHost) { criRestart(h, "TERM") }},
 		{"killed", func(h *criHost) { criRestart(h, "KILL") }},
@@ -129,6 +130,21 @@ func criReach(h *criHost) {
 	}
 	b.stop() // as the kubelet does, more than once
 	a.mustReach(outside4, outside6)
+}
+
+// criBandwidth: the annotations of a pod limit it, both ways.
+func criBandwidth(h *criHost) {
+	config := podConfig("a")
+	config.Annotations = map[string]string{"kubernetes.io/ingress-bandwidth": "10M", "kubernetes.io/egress-bandwidth": "20M"}
+	a, b := h.pod(config), h.pod(podConfig("b"))
+	if got, want := h.limits(), "bwo 10000000, bwf 20000000"; got != want {
+		h.t.Errorf("limits are %q, want %q", got, want)
+	}
+	a.mustReach(b.addrs...)
+	a.stop()
+	if got := h.limits(); got != "" {
+		h.t.Errorf("limits of a pod that was stopped: %q", got)
+	}
 }
 
 // criCalls: what containerd asks of a plugin is what we think it is.
@@ -244,9 +260,9 @@ func criCrowd(h *criHost) {
 // criFull fills the pool: the pod that has no place is refused with the reason,
 // and containerd 2 says that the network is not ready.
 func criFull(h *criHost) {
-	h.sh(`cd /etc/cni/net.d && sed -i.bak 's,10.1.0.0/24,10.9.0.0/29,; s/"bowline"/"small"/' *.conflist`)
+	h.sh(`cd /etc/cni/net.d && sed -i.bak 's,10.1.0.0/24,10.9.0.0/29,; s/"bowline"/"small"/' 10-bowline.conflist`)
 	defer h.eventually("containerd", h.ready)
-	defer h.sh("cd /etc/cni/net.d && mv *.bak 10-bowline.conflist")
+	defer h.sh("cd /etc/cni/net.d && mv 10-bowline.conflist.bak 10-bowline.conflist")
 	var err error
 	for i := 0; err == nil && i < 9; i++ {
 		_, err = h.tryPod(podConfig(fmt.Sprintf("p%d", i)))
