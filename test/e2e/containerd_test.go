@@ -51,6 +51,7 @@ func testContainerd(t *testing.T, dir, install, other string) {
 		{"guide", func(h *criHost) { criGuide(h, g) }},
 		{"reach", criReach},
 		{"bandwidth", criBandwidth},
+		{"capabilities", criCapabilities},
 		{"calls", criCalls},
 		{"restart", func(h *criHost) { criRestart(h, "TERM") }},
 		{"killed", func(h *criHost) { criRestart(h, "KILL") }},
@@ -86,8 +87,9 @@ func (h *criHost) trace() {
 	h.write(h.plugins+"/new", `#!/bin/sh
 conf=$(cat)
 prev=; case $conf in *prevResult*) prev=" prevResult";; esac
-group=; case $conf in *'"cgroupPath":'*) group=" cgroupPath";; esac
+group=; case $conf in *'"cgroupPath":"'*) group=" cgroupPath";; esac
 echo "$CNI_COMMAND ${CNI_CONTAINERID:--}${CNI_NETNS:+ netns}$prev$group" >>`+h.dir+`/calls
+printf %s "$conf" >`+h.dir+`/conf
 printf %s "$conf" | exec "$0".real
 `)
 	h.sh(fmt.Sprintf("cd %s && mv bowline-bridge bowline-bridge.real && mv new bowline-bridge && chmod 755 bowline-bridge", h.plugins))
@@ -165,6 +167,37 @@ func criCalls(h *criHost) {
 	if !slices.Equal(got, want) {
 		h.t.Errorf("containerd called %q, want %q", got, want)
 	}
+	if all := strings.Join(h.allCalls(), ""); strings.Contains(all, "CHECK") || strings.Contains(all, "GC") {
+		h.t.Errorf("containerd calls what the guide says it does not:\n%s", all)
+	}
+}
+
+// criCapabilities: a configuration that declares all that containerd has to say
+// about a pod. What is not for us is no error.
+func criCapabilities(h *criHost) {
+	h.sh(`cd /etc/cni/net.d && sed -i.bak 's/"capabilities": {/&"aliases": true, "cgroupPath": true, "deviceID": true, "dns": true, "infinibandGUID": true, "io.kubernetes.cri.pod-annotations": true, "ipRanges": true, /' 10-bowline.conflist`)
+	defer h.eventually("containerd", h.ready)
+	defer h.sh("cd /etc/cni/net.d && mv 10-bowline.conflist.bak 10-bowline.conflist")
+	config := podConfig("a")
+	config.Annotations = map[string]string{"k8s.v1.cni.cncf.io/networks": "x"}
+	config.DnsConfig = &cri.DNSConfig{Servers: []string{"192.0.2.53"}, Searches: []string{"a.b"}, Options: []string{"ndots:5"}}
+	config.Linux.CgroupParent = "/pods"
+	var p *pod
+	eventually(h.t, func() error { // once it has read the file
+		p = h.pod(config)
+		if conf := h.sh("cat " + h.dir + "/conf"); strings.Contains(conf, "192.0.2.53") {
+			return nil
+		}
+		p.stop()
+		p.remove()
+		return errors.New("it gives no DNS")
+	})
+	p.mustReach(outside4, outside6)
+	if second := h.plugins == "/opt/cni/bin"; second != slices.Contains(h.calls(p.id), "ADD netns cgroupPath") {
+		h.t.Errorf("containerd called %q", h.calls(p.id))
+	}
+	p.stop()
+	p.remove()
 }
 
 // criRestart ends containerd under running pods and starts it again.
