@@ -51,5 +51,12 @@ func TestExampleWorks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	guide, err := os.ReadFile("../../docs/engines/cni.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(guide), "```json\n"+string(text)+"```\n") {
+		t.Errorf("docs/engines/cni.md does not hold what is in docs/examples/bowline.conflist:\n%s", text)
+	}
 	wire(t, firstPlugin(t, text))
 }
