@@ -117,6 +117,7 @@ type Attachment struct {
 	Ports    []PortMapping     // what is published, with the host ports that the driver chose
 	Down     bool              // leave the link down
 	DAD      bool              // let IPv6 addresses go through duplicate address detection
+	Quiet    bool              // do not tell neighbours of the addresses
 	Host     []Link            // links that stay in the host, outermost first
 }
 
@@ -130,11 +131,11 @@ type Link struct {
 // A Route is an entry of a sandbox's routing table. Zero means unset for MTU,
 // AdvMSS and Priority, nil for Table and Scope (CNI spec 1.1.0, "routes").
 type Route struct {
-	Dst      netip.Prefix
-	Via      netip.Addr // zero: on link
-	MTU      int        // bytes
-	AdvMSS   int        // bytes
-	Priority int
-	Table    *int
-	Scope    *int
+	Dst      netip.Prefix `json:"dst"`
+	Via      netip.Addr   `json:"via,omitzero"`     // zero: on link
+	MTU      int          `json:"mtu,omitempty"`    // bytes
+	AdvMSS   int          `json:"advmss,omitempty"` // bytes
+	Priority int          `json:"priority,omitempty"`
+	Table    *int         `json:"table,omitempty"`
+	Scope    *int         `json:"scope,omitempty"`
 }

@@ -57,6 +57,7 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	record.Routes = lease.routes
 	n, e.Addrs = o.network(lease.pools()), lease.addrs()
 	if e.Policy, err = o.resolve(ctx, n, e.Policy); err != nil {
 		return nil, err
@@ -66,7 +67,7 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 		return nil, err
 	}
 	lease.applyGateways(a)
-	if err := dress(ctx, sandbox, a, lease.routes); err != nil {
+	if err := dress(ctx, sandbox, a, lease.routes, true); err != nil {
 		return nil, err
 	}
 	if err := o.finish(ctx, record, n, e, a); err != nil {

@@ -75,13 +75,31 @@ func (o op) check(ctx context.Context) error {
 		return err
 	}
 	lease := leaseOf(prev, o.IfName)
-	if err := checkDress(ctx, sandbox, o.IfName, r.Addrs, lease.routes); err != nil {
-		return err
-	}
-	if err := o.Driver.CheckEndpoint(ctx, o.network(lease.pools()), e); err != nil {
+	if err := o.checkAttachment(ctx, sandbox, o.network(lease.pools()), e, lease.routes); err != nil {
 		return err
 	}
 	return ipam.check(ctx, r.Addrs)
+}
+
+// checkAttachment returns the first difference, the sandbox's before the host's.
+func (o op) checkAttachment(ctx context.Context, sandbox *netns.Handle, n bowline.NetworkConfig, e bowline.EndpointSpec, routes []bowline.Route) error {
+	a := bowline.Attachment{Link: o.IfName, MAC: e.MAC, Addrs: e.Addrs, Down: true} // up or not is not known
+	var host []bowline.Difference
+	if in, ok := o.Driver.(bowline.Inspector); ok {
+		for _, i := range in.Diff(ctx, []bowline.Place{{Network: n}, {Network: n, Endpoint: e}}) {
+			if i.Err != nil {
+				return i.Err
+			}
+			a, host = i.Attachment, append(host, i.Found...)
+		}
+	} else if err := o.Driver.CheckEndpoint(ctx, n, e); err != nil {
+		return err
+	}
+	found, err := DiffSandbox(ctx, sandbox, a, routes)
+	if err != nil {
+		return err
+	}
+	return bowline.FirstDifference(fmt.Sprintf("network %q, container %s as %s", n.ID, o.ContainerID, o.IfName), append(found, host...))
 }
 
 // gc removes every attachment of the network that is not listed as valid. It

@@ -2,7 +2,6 @@ package cni
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -20,8 +19,9 @@ const dadTimeout = 10 * time.Second
 // it up. It needs no undoing: all of it ends with the link.
 //
 // The order matters. IPv4 addresses come first, for the link announces them
-// when it comes up (arp_notify); IPv6 ones need a link that is up.
-func dress(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment, routes []bowline.Route) error {
+// when it comes up (arp_notify); IPv6 ones need a link that is up. An address
+// that a container had before may be in neighbours' caches with another MAC.
+func dress(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment, routes []bowline.Route, waits bool) error {
 	return netns.Do(sandbox, func() error {
 		h, err := link.OpenHere()
 		if err != nil {
@@ -39,13 +39,13 @@ func dress(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment, rou
 		if err := addAddrs(ctx, h, l.Index, a, false); err != nil {
 			return err
 		}
-		if err := h.Set(ctx, a.Link, link.Change{Up: true, ARPNotify: slices.ContainsFunc(a.Addrs, is4)}); err != nil {
+		if err := h.Set(ctx, a.Link, link.Change{Up: true, ARPNotify: !a.Quiet && slices.ContainsFunc(a.Addrs, is4)}); err != nil {
 			return err
 		}
 		if err := addAddrs(ctx, h, l.Index, a, true); err != nil {
 			return err
 		}
-		if v6 && a.DAD {
+		if v6 && a.DAD && waits {
 			if err := h.WaitDAD(ctx, l.Index, dadTimeout); err != nil {
 				return err
 			}
@@ -54,6 +54,9 @@ func dress(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment, rou
 			if _, err := h.EnsureRoute(ctx, l.Index, r); err != nil {
 				return err
 			}
+		}
+		if v6 && !a.Quiet {
+			return h.AnnounceIPv6(ctx, l, announced(a)...)
 		}
 		return nil
 	})
@@ -93,47 +96,6 @@ func setSysctls(ctx context.Context, h *link.Handle, a bowline.Attachment, v6 bo
 	for k, v := range a.Sysctls {
 		if _, err := h.SetSysctl(ctx, link.SysctlPath(k, a.Link), v); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// checkDress compares the link inside the sandbox with what a result says of
-// it. Changes that later plugins of the chain may make are tolerated: more
-// addresses and routes, another MAC, another metric.
-func checkDress(ctx context.Context, sandbox *netns.Handle, name string, addrs []netip.Prefix, routes []bowline.Route) error {
-	differs := func(format string, args ...any) error {
-		return bowline.Wrong(bowline.ErrDiffers, "sandbox: "+fmt.Sprintf(format, args...))
-	}
-	h, err := link.Open(sandbox)
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	l, err := h.Get(ctx, name)
-	if err != nil {
-		return differs("%v", err)
-	}
-	have, err := h.Addrs(ctx, l.Index)
-	if err != nil {
-		return err
-	}
-	for _, want := range addrs {
-		if !slices.Contains(have, want) {
-			return differs("link %s lacks the address %s", name, want)
-		}
-	}
-	for _, want := range routes {
-		all, err := h.Routes(ctx, want.Dst.Addr().Is6())
-		if err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(all, func(e link.Entry) bool {
-			// Of two attachments with a default route the first one's stays, so
-			// another link may have it.
-			return (e.Index != l.Index || e.Via == want.Via) && e.Dst.Masked() == want.Dst.Masked() && (want.Table == nil || *want.Table == *e.Table)
-		}) {
-			return differs("link %s lacks the route to %s via %s", name, want.Dst, want.Via)
 		}
 	}
 	return nil

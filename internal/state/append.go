@@ -40,6 +40,13 @@ func (r Endpoint) AppendJSON(w *jsontext.Writer) {
 			}
 		})
 	}
+	if len(r.Routes) > 0 {
+		w.List("routes", func() {
+			for _, route := range r.Routes {
+				w.Object("", func() { appendRoute(w, route) })
+			}
+		})
+	}
 	if len(r.Ports) > 0 {
 		w.List("ports", func() {
 			for _, p := range r.Ports {
@@ -57,6 +64,22 @@ func (r Endpoint) AppendJSON(w *jsontext.Writer) {
 	appendMap(w, "endpointOptions", r.EndpointOptions)
 	w.OmitString("ipam", r.IPAM)
 	w.Time("created", r.Created)
+}
+
+func appendRoute(w *jsontext.Writer, r bowline.Route) {
+	w.Prefix("dst", r.Dst)
+	if r.Via.IsValid() {
+		w.Addr("via", r.Via)
+	}
+	w.OmitInt("mtu", int64(r.MTU))
+	w.OmitInt("advmss", int64(r.AdvMSS))
+	w.OmitInt("priority", int64(r.Priority))
+	if r.Table != nil {
+		w.Int("table", int64(*r.Table))
+	}
+	if r.Scope != nil {
+		w.Int("scope", int64(*r.Scope))
+	}
 }
 
 func appendPort(w *jsontext.Writer, p bowline.PortMapping) {

@@ -41,6 +41,11 @@ func fill(t *testing.T, v reflect.Value) {
 		v.SetBool(true)
 	case reflect.Uint16, reflect.Uint64:
 		v.SetUint(7)
+	case reflect.Int:
+		v.SetInt(-7)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(t, v.Elem())
 	default:
 		t.Fatalf("a field of kind %v: teach this test and AppendJSON", v.Kind())
 	}

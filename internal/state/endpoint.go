@@ -32,6 +32,8 @@ type Endpoint struct {
 	Addrs     []netip.Prefix `json:"addrs,omitempty"`
 	// Pools are those of the network that the addresses are from.
 	Pools []bowline.Pool `json:"pools,omitempty"`
+	// Routes are those that IPAM gave, beside those of the driver.
+	Routes []bowline.Route `json:"routes,omitempty"`
 	// Ports are what is published: as asked for until the record is Ready, then
 	// with the host ports that were chosen.
 	Ports  []bowline.PortMapping `json:"ports,omitempty"`

@@ -243,14 +243,7 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 	}
 	var u undo.Stack
 	defer u.Rollback(ctx)
-	v := link.Veth{
-		Name: outerName(n, e.ID), MAC: bowline.MAC("outer", n.ID, e.ID), Alias: endpointAlias(n, e.ID), MTU: o.mtu, Master: br.Index,
-		Port: &link.Port{Hairpin: o.hairpin, Isolated: o.portIsolation || !o.icc},
-		Peer: innerName(n, e), PeerMAC: mac, PeerNS: e.Sandbox, Limits: limits(n, e),
-	}
-	if v.MTU == 0 {
-		v.MTU = br.MTU
-	}
+	v := veth(n, o, e, br, mac)
 	made, err := d.ensureVeth(ctx, v)
 	if err != nil {
 		return bowline.Attachment{}, err
@@ -321,7 +314,7 @@ func endpointMAC(n bowline.NetworkConfig, e bowline.EndpointSpec) (net.HardwareA
 
 func attachment(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, br link.Info, v link.Veth) bowline.Attachment {
 	a := bowline.Attachment{
-		Link: v.Peer, MAC: v.PeerMAC, MTU: v.MTU, Addrs: e.Addrs, Down: o.disableContainerInterface, DAD: o.dad,
+		Link: v.Peer, MAC: v.PeerMAC, MTU: v.MTU, Addrs: e.Addrs, Down: o.disableContainerInterface, DAD: o.dad, Quiet: !o.announce,
 		Host: []bowline.Link{{Name: br.Name, MAC: br.MAC, MTU: br.MTU}, {Name: v.Name, MAC: v.MAC, MTU: v.MTU}},
 	}
 	if o.isGateway {

@@ -35,6 +35,7 @@ type options struct {
 	internal                  bool
 	icc                       bool
 	firewall                  string
+	announce                  bool
 	policy                    string
 	accessOptions
 }
@@ -65,6 +66,7 @@ func (o *options) flags() *flag.FlagSet {
 	fs.BoolVar(&o.portIsolation, "portIsolation", false, "`BOOL`: containers reach the bridge, not each other")
 	fs.BoolVar(&o.internal, "internal", false, "`BOOL`: no way into or out of the network")
 	fs.BoolVar(&o.icc, "icc", true, "`BOOL`: containers of the network reach each other (default true)")
+	fs.BoolVar(&o.announce, "announce", true, "`BOOL`: tell neighbours of a new container's addresses (default true)")
 	plugin.EnumVar(fs, &o.firewall, "firewall", []string{"nft", "none"}, "`WORD`: nft, or none to touch no rules (default nft)")
 	rateFlags(fs)
 	policyFlag(fs, &o.policy)
