@@ -24,6 +24,15 @@ type Shaper interface {
 	Shape(ctx context.Context, n NetworkConfig, e EndpointSpec) error
 }
 
+// A Policer is a Driver that can keep endpoints from talking to some. It enforces
+// e.Policy in CreateEndpoint by itself; Enforce changes it while the endpoint
+// lives.
+type Policer interface {
+	// Enforce makes e's policy that of e.Policy, in place of what it was, in one
+	// step. Connections that are there are decided about anew.
+	Enforce(ctx context.Context, n NetworkConfig, e EndpointSpec) error
+}
+
 // An Inspector is a Driver that can say all that differs from what
 // CreateNetwork and CreateEndpoint left, and bring it back. A place whose
 // endpoint has no ID is the network alone, what all of its endpoints rely on;

@@ -48,6 +48,7 @@ type ConnectSpec struct {
 	IfName           string           // default: the first free of eth0, eth1, ...
 	IPs              []netip.Addr     // default: the plugin chooses
 	MAC              net.HardwareAddr // default: the plugin chooses
+	Policy           string           // rules for whom it may talk to, before those of the network
 }
 
 func (a Attachment) record() string { return state.Key(a.ContainerID) + "/" + state.Key(a.IfName) }

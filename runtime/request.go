@@ -43,6 +43,9 @@ func (a *Attachment) request(list *libcni.NetworkConfigList, c ConnectSpec) erro
 			a.Args = append(a.Args, [2]string{"MAC", c.MAC.String()})
 		}
 	}
+	if err := a.requestPolicy(c); err != nil {
+		return err
+	}
 	if strings.HasPrefix(a.Plugin, ownPrefix) {
 		// What engines call the container; our plugins give the same name the
 		// same address again. Those of others might ask a Kubernetes for it.

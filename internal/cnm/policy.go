@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/state"
 )
 
 // policy returns the rules of an endpoint: its own, then those of its network.
@@ -28,21 +29,27 @@ func (d *NetworkDriver) policy(ctx context.Context, n Network, e bowline.Endpoin
 		return nil, nil
 	}
 	return bowline.ResolvePolicy(n.Config(), rules, func(network string) ([]netip.Prefix, error) {
-		known, err := d.networks.All(ctx)
-		i := slices.IndexFunc(known, func(o Network) bool {
-			return o.ID == network || len(network) >= 12 && strings.HasPrefix(o.ID, network)
-		})
-		if i < 0 { // of another engine
-			peers, perr := d.endpoints.Prefixes(ctx, network)
-			if len(peers) > 0 {
-				return peers, nil
-			}
-			return nil, errors.Join(err, perr)
-		}
-		var peers []netip.Prefix
-		for _, p := range known[i].Pools {
-			peers = append(peers, p.Prefix)
-		}
-		return peers, nil
+		return d.networks.Prefixes(ctx, network)
 	})
+}
+
+// Prefixes returns those of the network with that ID, or the first 12 characters
+// or more of it; of one that is not Docker's those that its endpoints are from.
+func (s Networks) Prefixes(ctx context.Context, id string) ([]netip.Prefix, error) {
+	known, err := s.All(ctx)
+	i := slices.IndexFunc(known, func(o Network) bool {
+		return o.ID == id || len(id) >= 12 && strings.HasPrefix(o.ID, id)
+	})
+	var ps []netip.Prefix
+	if i < 0 {
+		ps, perr := state.OpenEndpoints().Prefixes(ctx, id)
+		if len(ps) > 0 {
+			return ps, nil
+		}
+		return nil, errors.Join(err, perr)
+	}
+	for _, p := range known[i].Pools {
+		ps = append(ps, p.Prefix)
+	}
+	return ps, nil
 }

@@ -220,3 +220,39 @@ func TestPoliciesAtOnce(t *testing.T) {
 		t.Errorf("left: %s", rules)
 	}
 }
+
+// What replaces a policy is all that is left, whatever was there before.
+func TestReplacePolicy(t *testing.T) {
+	t.Parallel()
+	ns := netnstest.New(t)
+	h := nft.Open(ns)
+	a, b := c1, c1
+	a.Policy = policy(t, "deny egress tcp 80; deny ingress")
+	b.ID, b.Port, b.Policy = "b/eth0", "bwob", a.Policy
+	for _, e := range []nft.Endpoint{a, b} {
+		if err := h.EnsureEndpoint(t.Context(), web, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, rules := range []string{"deny egress tcp 443", "", "deny egress tcp 80; deny ingress", "deny egress tcp 80; deny ingress"} {
+		a.Policy = policy(t, rules)
+		if err := h.ReplacePolicy(t.Context(), web, a); err != nil {
+			t.Fatalf("%q: %v", rules, err)
+		}
+		for _, e := range []nft.Endpoint{a, b} {
+			if err := h.CheckEndpoint(t.Context(), web, e); err != nil {
+				t.Errorf("%q: %v", rules, err)
+			}
+		}
+		if got := strings.Contains(ruleset(t, ns), "tcp . 443"); got != (rules == "deny egress tcp 443") {
+			t.Errorf("%q: the plan for port 443 is there: %v", rules, got)
+		}
+	}
+	if n := strings.Count(ruleset(t, ns), `"bwo1" counter`); n != 4 {
+		t.Errorf("%d counters of a, want 4", n)
+	}
+	b.Policy = []bowline.PolicyRule{{Action: "deny", Direction: "egress"}}
+	if err := h.EnsureEndpoint(t.Context(), web, b); !errors.Is(err, bowline.ErrConflict) {
+		t.Errorf("another policy by EnsureEndpoint: %v, want ErrConflict", err)
+	}
+}

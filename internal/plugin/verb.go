@@ -33,6 +33,7 @@ func verbs() []verb {
 		{"prune", "", "remove what no container uses any more", Spec.prune},
 		{"stats", "[-json]", "print what passed each endpoint", Spec.stats},
 		{"shape", "[-KEY RATE] NETWORK ENDPOINT", "limit the rates of an endpoint, by the keys ingressRate and so on", Spec.shape},
+		{"policy", "[-json] NETWORK ENDPOINT RULES", "change whom an endpoint may talk to", Spec.policy},
 	}
 }
 

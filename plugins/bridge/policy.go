@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"slices"
@@ -31,6 +32,24 @@ func validatePolicy(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
 		return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf(`network %q: option firewall="none" and a policy: want firewall="nft", for a policy takes rules`, n.ID))
 	}
 	return nil
+}
+
+var _ bowline.Policer = (*driver)(nil)
+
+// Enforce implements [bowline.Policer].
+func (d *driver) Enforce(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	o, err := parseOptions(n)
+	if err != nil {
+		return err
+	}
+	if err := validatePolicy(n, e); err != nil {
+		return err
+	}
+	re := nft.Endpoint{ID: e.ID, Port: outerName(n, e.ID), Policy: e.Policy}
+	if err := resolved(re); err != nil {
+		return err
+	}
+	return d.rules.ReplacePolicy(ctx, ruleNetwork(n, o), re)
 }
 
 // resolved tells whether all rules say whom they are about.

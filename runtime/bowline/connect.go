@@ -40,6 +40,7 @@ func (a *app) connect() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&s.IfName, "ifname", "", "`NAME` of the link in the sandbox (default: the first free of eth0, eth1, ...)")
 	f.StringArrayVar(&ips, "ip", nil, "want this `ADDRESS`; repeat for more (default: the plugin chooses)")
+	f.StringVar(&s.Policy, "policy", "", "allow or deny by these `RULES`, such as \"deny egress to 10.0.0.0/8\"")
 	f.StringVar(&mac, "mac", "", "want this `MAC` (default: the plugin chooses)")
 	f.SortFlags = false
 	return c

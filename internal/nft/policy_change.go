@@ -1,0 +1,98 @@
+package nft
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// ReplacePolicy makes the endpoint's policy e.Policy, in place of what it was, in
+// one transaction, and forgets what it had allowed. Its counts start anew.
+func (h *Handle) ReplacePolicy(ctx context.Context, n Network, e Endpoint) error {
+	what := fmt.Sprintf("replace the policy of endpoint %q", e.ID)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	unlock, err := h.lock(unix.LOCK_EX) // so that nobody takes away what is set up
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	defer unlock()
+	return failure(what, h.with(func(c *nftables.Conn) error {
+		was, err := policyElementsOf(c, networkTag(n.ID)+tag(e.ID))
+		if err != nil {
+			return err
+		}
+		if err := queue(c, was, (*nftables.Conn).SetDeleteElements); err != nil {
+			return err
+		}
+		if err := e.setUpPolicy(c); err != nil {
+			return err
+		}
+		if err := flush(c, e.policyElements(n), (*nftables.Conn).SetAddElements); err != nil {
+			return err
+		}
+		if err := forgetFlows(c, e.Port); err != nil {
+			return err
+		}
+		return prunePolicies(c, nil)
+	}))
+}
+
+// policyElementsOf returns those whose comment starts with prefix.
+func policyElementsOf(c *nftables.Conn, prefix string) ([]element, error) {
+	maps, err := endpointMaps(c)
+	if err != nil {
+		return nil, err
+	}
+	var found []element
+	for _, s := range maps {
+		all, err := dump(c, s)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range all {
+			if strings.HasPrefix(e.Comment, prefix) {
+				found = append(found, element{s, e})
+			}
+		}
+	}
+	return found, nil
+}
+
+// forgetFlows removes what was allowed at that port of the bridge. It costs time by
+// all that is remembered.
+func forgetFlows(c *nftables.Conn, port string) error {
+	for _, s := range memories() {
+		// What ends by itself between the look and the deletion makes that fail
+		// as a whole.
+		for try := 0; ; try++ {
+			all, err := dump(c, s)
+			if err != nil {
+				return err
+			}
+			var mine []element
+			for _, e := range all {
+				if bytes.HasPrefix(e.Key, name16(port)) {
+					mine = append(mine, element{s, nftables.SetElement{Key: e.Key}})
+				}
+			}
+			if len(mine) == 0 {
+				break
+			}
+			err = flush(c, mine, (*nftables.Conn).SetDeleteElements)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, unix.ENOENT) || try == 10 {
+				return err
+			}
+		}
+	}
+	return nil
+}
