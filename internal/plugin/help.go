@@ -13,7 +13,11 @@ func (s Spec) help(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s\n\nUsage:\n", s.Name, s.Summary)
 	usage := func(args, about string) {
-		fmt.Fprintln(&b, strings.TrimRight(fmt.Sprintf("  %-32s%s", name+args, about), " "))
+		if call := name + args; len(call) < 32 {
+			fmt.Fprintln(&b, strings.TrimRight(fmt.Sprintf("  %-32s%s", call, about), " "))
+		} else { // on a line of its own
+			fmt.Fprintf(&b, "  %s\n  %-32s%s\n", call, "", about)
+		}
 	}
 	usage("", "run one CNI command, the one CNI_COMMAND names")
 	for _, v := range verbs() {
