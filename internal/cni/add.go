@@ -67,6 +67,9 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 		return nil, err
 	}
 	lease.applyGateways(a)
+	if err := o.remember(ctx, &u, sandbox, &record, n, e, a); err != nil {
+		return nil, err
+	}
 	if err := dress(ctx, sandbox, a, lease.routes, true); err != nil {
 		return nil, err
 	}
@@ -162,7 +165,7 @@ func (o op) openSandbox() (*netns.Handle, error) {
 
 // endpoint is what is known of the endpoint before it has addresses.
 func (o op) endpoint() (bowline.EndpointSpec, error) {
-	e := bowline.EndpointSpec{ID: o.ID(), IfName: o.IfName, Ports: o.Ports, Rates: o.Rates}
+	e := bowline.EndpointSpec{ID: o.ID(), IfName: o.IfName, Ports: o.Ports, Rates: o.Rates, Options: o.Own}
 	if err := o.supports(e); err != nil {
 		return e, err
 	}
@@ -226,6 +229,7 @@ func (o op) begin(ctx context.Context, ipam ipamCaller, sandbox *netns.Handle) (
 	case err != nil: // damaged, and set aside: look for what it stood for
 		old = r
 	}
+	defer o.endpoints.Hold(r.Driver, r.Network, r.ID)()
 	if err := o.cleanUp(ctx, ipam, old); err != nil {
 		return r, err
 	}

@@ -37,6 +37,8 @@ type Config struct {
 	Valid []types.GCAttachment
 	// Options are the keys of the driver's grammar.
 	Options map[string]string
+	// Own are those of the endpoint.
+	Own map[string]string
 }
 
 // structural are the keys that are not options of a driver.
@@ -93,7 +95,7 @@ func (cfg *Config) complete(d document) (err error) {
 		return err
 	}
 	cfg.Policy = policyTexts(d)
-	cfg.Options = options(d.all)
+	cfg.Options, cfg.Own = options(d.all), ownOptions(d)
 	return *d.err
 }
 

@@ -40,6 +40,7 @@ func (o op) del(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	o.restoreIn(ctx, o.Netns, r)
 	if damaged != nil {
 		// It was set aside; all that it could have stood for has been removed.
 		logDamaged(ctx, damaged)

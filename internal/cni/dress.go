@@ -93,8 +93,8 @@ func setSysctls(ctx context.Context, h *link.Handle, a bowline.Attachment, v6 bo
 			}
 		}
 	}
-	for k, v := range a.Sysctls {
-		if _, err := h.SetSysctl(ctx, link.SysctlPath(k, a.Link), v); err != nil {
+	for _, k := range inOrder(a.Sysctls) {
+		if _, err := h.SetSysctl(ctx, link.SysctlPath(k, a.Link), a.Sysctls[k]); err != nil {
 			return err
 		}
 	}

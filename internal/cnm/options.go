@@ -99,7 +99,7 @@ func networkOptions(labels map[string]json.RawMessage) (options map[string]strin
 			options["internal"] = "true"
 		}
 	}
-	return options, prefix, nil
+	return options, prefix, refuseSysctls(options)
 }
 
 // text returns a value of Docker's options as the user wrote it: usually a
@@ -142,7 +142,7 @@ func endpointOptions(labels map[string]json.RawMessage) (map[string]string, erro
 			return nil, bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("endpoint option %s=%s: want a string", key, labels[key]))
 		}
 	}
-	return options, nil
+	return options, refuseSysctls(options)
 }
 
 // pools returns the pools of a network. The driver "null" of Docker's IPAM

@@ -22,6 +22,7 @@ type Veth struct {
 	Peer    string
 	PeerMAC net.HardwareAddr
 	PeerNS  bowline.Namespace // nil: the handle's own
+	Tuning  Tuning            // of Peer
 	Limits  Limits            // of Name
 }
 
@@ -83,8 +84,11 @@ func (v Veth) message() *msg {
 		m.attr(unix.IFLA_INFO_KIND, []byte("veth"))
 		m.nest(unix.IFLA_INFO_DATA, func() {
 			m.nest(1, func() { // VETH_INFO_PEER
-				m.ifinfo(unix.AF_UNSPEC, 0, 0, 0)
+				m.ifinfo(unix.AF_UNSPEC, 0, v.Tuning.flags(), v.Tuning.flags())
 				m.str(unix.IFLA_IFNAME, v.Peer)
+				if v.Tuning.TxQLen != nil {
+					m.u32(unix.IFLA_TXQLEN, uint32(*v.Tuning.TxQLen))
+				}
 				if v.MTU != 0 {
 					m.u32(unix.IFLA_MTU, uint32(v.MTU))
 				}

@@ -60,6 +60,9 @@ func (r Endpoint) AppendJSON(w *jsontext.Writer) {
 	if len(r.Policy) > 0 {
 		w.Any("policy", r.Policy)
 	}
+	if len(r.Sysctls) > 0 {
+		w.Any("sysctls", r.Sysctls)
+	}
 	appendMap(w, "options", r.Options)
 	appendMap(w, "endpointOptions", r.EndpointOptions)
 	w.OmitString("ipam", r.IPAM)

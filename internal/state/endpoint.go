@@ -39,6 +39,8 @@ type Endpoint struct {
 	Ports  []bowline.PortMapping `json:"ports,omitempty"`
 	Rates  bowline.Rates         `json:"rates,omitzero"`
 	Policy []bowline.PolicyRule  `json:"policy,omitempty"`
+	// Sysctls are the settings of the sandbox that were changed for it.
+	Sysctls []Sysctl `json:"sysctls,omitempty"`
 	// Options are those of the network, so that gc can call the driver
 	// without the engine's configuration.
 	Options map[string]string `json:"options,omitempty"`
@@ -50,6 +52,13 @@ type Endpoint struct {
 	// Ready is set when the attachment was completed. It is in the record's
 	// name, not in its body, so that completing is a rename.
 	Ready bool `json:"-"`
+}
+
+// A Sysctl is a setting of a sandbox that was changed.
+type Sysctl struct {
+	Key string `json:"key"` // below /proc/sys
+	Was string `json:"was"`
+	Is  string `json:"is"`
 }
 
 // Config returns the network as its driver saw it.

@@ -151,5 +151,10 @@ func (s *survey) diffPort(ctx context.Context, ds *differences, n bowline.Networ
 	}
 	limits, err := s.d.diffLimits(ctx, n, e)
 	*ds = append(*ds, limits...)
+	if err != nil {
+		return err
+	}
+	tuning, err := diffTuning(ctx, o, e)
+	*ds = append(*ds, tuning...)
 	return err
 }

@@ -93,6 +93,9 @@ func (d *driver) ValidateNetwork(n bowline.NetworkConfig) error {
 	if _, err := bowline.RatesOf(n.Options); err != nil {
 		return fmt.Errorf("network %q: %w", n.ID, err)
 	}
+	if err := validateTuning(fmt.Sprintf("network %q", n.ID), o.tuning); err != nil {
+		return err
+	}
 	if o.disableContainerInterface && len(n.Pools) > 0 {
 		return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf(
 			`network %q: option disableContainerInterface="true": want a network without ipam, for a link that is down has no use for addresses`, n.ID))
@@ -102,8 +105,7 @@ func (d *driver) ValidateNetwork(n bowline.NetworkConfig) error {
 
 // ValidateEndpoint implements [bowline.Validator].
 func (d *driver) ValidateEndpoint(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	_, err := parseEndpointOptions(e)
-	return errors.Join(err, validateRates(e), validatePolicy(n, e))
+	return errors.Join(validateOwn(e), validateRates(e), validatePolicy(n, e))
 }
 
 // PlanEndpoint implements [bowline.Planner].
@@ -309,12 +311,15 @@ func endpointMAC(n bowline.NetworkConfig, e bowline.EndpointSpec) (net.HardwareA
 	case o.mac != nil:
 		return o.mac, nil
 	}
+	if mac := networkMAC(n); mac != nil {
+		return mac, nil
+	}
 	return bowline.MAC(n.ID, e.ID), nil
 }
 
 func attachment(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, br link.Info, v link.Veth) bowline.Attachment {
 	a := bowline.Attachment{
-		Link: v.Peer, MAC: v.PeerMAC, MTU: v.MTU, Addrs: e.Addrs, Down: o.disableContainerInterface, DAD: o.dad, Quiet: !o.announce,
+		Link: v.Peer, MAC: v.PeerMAC, MTU: v.MTU, Addrs: e.Addrs, Down: o.disableContainerInterface, DAD: o.dad, Quiet: !o.announce, Sysctls: tuning(o, e).Sysctls,
 		Host: []bowline.Link{{Name: br.Name, MAC: br.MAC, MTU: br.MTU}, {Name: v.Name, MAC: v.MAC, MTU: v.MTU}},
 	}
 	if o.isGateway {

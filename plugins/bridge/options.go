@@ -11,6 +11,7 @@ import (
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/plugin"
+	"github.com/bowline-net/bowline/internal/tune"
 )
 
 // options are the keys of a network, those of the reference bridge plugin and
@@ -37,6 +38,7 @@ type options struct {
 	firewall                  string
 	announce                  bool
 	policy                    string
+	tuning                    tune.Options
 	accessOptions
 }
 
@@ -70,6 +72,9 @@ func (o *options) flags() *flag.FlagSet {
 	plugin.EnumVar(fs, &o.firewall, "firewall", []string{"nft", "none"}, "`WORD`: nft, or none to touch no rules (default nft)")
 	rateFlags(fs)
 	policyFlag(fs, &o.policy)
+	plugin.MACVar(fs, new(net.HardwareAddr), "mac", "unicast `ADDRESS` of the container's link, for a network of one container")
+	o.tuning.Flags(fs)
+	fs.Func("dataDir", "`PATH` of the reference tuning plugin: accepted, what is to be restored is in our records", func(string) error { return nil })
 	o.accessOptions.flags(fs)
 	return fs
 }
@@ -168,12 +173,16 @@ func parseTrunk(s string) ([]vlanRange, error) {
 // endpointOptions are the keys of one endpoint.
 type endpointOptions struct {
 	mac    net.HardwareAddr
+	mtu    int
 	policy string
+	tuning tune.Options
 }
 
 func (o *endpointOptions) flags() *flag.FlagSet {
 	fs := plugin.NewOptions()
 	plugin.MACVar(fs, &o.mac, "mac", "unicast `ADDRESS` of the container's link, such as 02:00:00:00:00:01")
+	plugin.IntVar(fs, &o.mtu, "mtu", 0, 65535, "largest IP packet in `BYTES`, 68 to 65535 (default: that of the network)")
+	o.tuning.Flags(fs)
 	rateFlags(fs)
 	policyFlag(fs, &o.policy)
 	return fs
@@ -181,6 +190,9 @@ func (o *endpointOptions) flags() *flag.FlagSet {
 
 func parseEndpointOptions(e bowline.EndpointSpec) (endpointOptions, error) {
 	var o endpointOptions
+	if len(e.Options) == 0 {
+		return o, nil
+	}
 	place := fmt.Sprintf("endpoint %q", e.ID)
 	err := plugin.ParseOptions(o.flags(), place, e.Options)
 	if err == nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -178,13 +179,11 @@ func (s *survey) repairPort(ctx context.Context, o options, outer link.Seen, v l
 
 // veth is the endpoint's pair of links.
 func veth(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, br link.Info, mac net.HardwareAddr) link.Veth {
-	v := link.Veth{
-		Name: outerName(n, e.ID), MAC: bowline.MAC("outer", n.ID, e.ID), Alias: endpointAlias(n, e.ID), MTU: o.mtu, Master: br.Index,
+	own := ownOptions(e)
+	return link.Veth{
+		Name: outerName(n, e.ID), MAC: bowline.MAC("outer", n.ID, e.ID), Alias: endpointAlias(n, e.ID),
+		MTU: cmp.Or(own.mtu, o.mtu, br.MTU), Master: br.Index,
 		Port: &link.Port{Hairpin: o.hairpin, Isolated: o.portIsolation || !o.icc},
-		Peer: innerName(n, e), PeerMAC: mac, PeerNS: e.Sandbox, Limits: limits(n, e),
+		Peer: innerName(n, e), PeerMAC: mac, PeerNS: e.Sandbox, Tuning: o.tuning.With(own.tuning).Link(), Limits: limits(n, e),
 	}
-	if v.MTU == 0 {
-		v.MTU = br.MTU
-	}
-	return v
 }

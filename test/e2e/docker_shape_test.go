@@ -35,3 +35,28 @@ func dockerShape(h *dockerHost) {
 		}
 	}
 }
+
+// dockerTuning: what can be set before dockerd takes the link stays on it, and
+// what dockerd must set itself is refused.
+func dockerTuning(h *dockerHost) {
+	if reference() {
+		h.t.Skip("Docker's bridge has no such options")
+	}
+	h.network("tuned", "--subnet", "10.92.0.0/24", "-o", "txQLen=12", "-o", "allmulti=true")
+	h.container("c1")
+	h.cli("network", "connect", "--driver-opt", "promisc=true", "--driver-opt", "mtu=1300", "tuned", "c1")
+	link, err := h.in(h.containerPID("c1"), "ip", "link")
+	if err != nil {
+		h.t.Fatalf("%v: %s", err, link)
+	}
+	for _, want := range []string{"PROMISC", "ALLMULTI", "mtu 1300 ", "qlen 12"} {
+		if !strings.Contains(link, want) {
+			h.t.Errorf("links of the container lack %q:\n%s", want, link)
+		}
+	}
+	h.mustReach("c1", outside4)
+	out, err := h.tryCLI("network", "create", "-d", "bowline-bridge", "-o", `sysctl={"net.core.somaxconn": "77"}`, "wrong")
+	if err == nil || !strings.Contains(out, "docker run --sysctl") {
+		h.t.Errorf("-o sysctl=...: %v %s; want an error that says how Docker does it", err, out)
+	}
+}

@@ -46,6 +46,7 @@ func TestDocker(t *testing.T) {
 		{"isolated", dockerIsolated},
 		{"connect", dockerConnect},
 		{"limits", dockerShape},
+		{"tuning", dockerTuning},
 		{"plugin killed", dockerPluginKilled},
 		{"plugin ends", dockerPluginEnds},
 		{"reboot", dockerReboot},

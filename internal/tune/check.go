@@ -1,0 +1,60 @@
+package tune
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/link"
+)
+
+// Diff returns what of o is not so on the link of that name in the sandbox. It
+// looks only if o asks for something.
+func (o Options) Diff(ctx context.Context, sandbox bowline.Namespace, name string) ([]bowline.Difference, error) {
+	if sandbox == nil || len(o.Sysctls) == 0 && o.Promisc == nil && o.AllMulti == nil && o.TxQLen == nil {
+		return nil, nil
+	}
+	h, err := link.Open(sandbox)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	place := "sandbox link " + name
+	have, err := h.Tuning(ctx, name)
+	if errors.Is(err, bowline.ErrUnknown) {
+		return []bowline.Difference{{Place: place, Key: "name", Want: name}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var ds []bowline.Difference
+	differ := func(place, key, have, want string) {
+		if have != want {
+			ds = append(ds, bowline.Difference{Place: place, Key: key, Have: have, Want: want})
+		}
+	}
+	if o.Promisc != nil {
+		differ(place, "promisc", strconv.FormatBool(have.Promisc), strconv.FormatBool(*o.Promisc))
+	}
+	if o.AllMulti != nil {
+		differ(place, "allmulti", strconv.FormatBool(have.AllMulti), strconv.FormatBool(*o.AllMulti))
+	}
+	if o.TxQLen != nil {
+		differ(place, "txQLen", strconv.Itoa(*have.TxQLen), strconv.Itoa(*o.TxQLen))
+	}
+	for _, key := range slices.Sorted(maps.Keys(o.Sysctls)) {
+		value, err := h.Sysctl(ctx, link.SysctlPath(key, name))
+		if err != nil && !errors.Is(err, bowline.ErrNoKernel) {
+			return ds, err
+		}
+		differ("sandbox", "sysctl "+key, settled(value), settled(o.Sysctls[key]))
+	}
+	return ds, nil
+}
+
+// settled writes a value of several numbers as the kernel does.
+func settled(value string) string { return strings.Join(strings.Fields(value), " ") }
