@@ -92,9 +92,10 @@ func (l *session) mend(ctx context.Context, known map[Owner]record, keep func(Ow
 const unused = 24 * time.Hour
 
 // tidy removes what nobody will look at again: files of killed writers, hints
-// of former ranges, and if there are many, names that no hint remembers.
+// of former ranges, and if there are many, names that no hint remembers. With
+// the lock held nobody is writing any file.
 func (l *session) tidy(known map[Owner]record) error {
-	errs := []error{l.st.Sweep("", time.Minute)}
+	errs := []error{l.st.Sweep("", 0)}
 	inUse := map[string]bool{}
 	names := map[uint64]bool{}
 	for _, rec := range known {
