@@ -195,7 +195,7 @@ func (s snapshot) withoutMarks() snapshot {
 // diff says which lines came (+) and went (-), or "" if none did.
 func diff(before, after snapshot) string {
 	var b strings.Builder
-	for _, kind := range []string{"link", "address", "route", "rule", "nft", "record", "mount", "process"} {
+	for _, kind := range []string{"link", "address", "route", "rule", "nft", "record", "mount", "process", "qdisc"} {
 		for _, l := range before[kind] {
 			if !slices.Contains(after[kind], l) {
 				fmt.Fprintf(&b, "- %s: %s\n", kind, l)

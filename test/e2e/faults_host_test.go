@@ -1,0 +1,94 @@
+package e2e
+
+import (
+	"net"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bowline-net/bowline/internal/netns"
+)
+
+// faults is a host on which things go wrong.
+type faults struct {
+	*host
+	report *faultReport
+}
+
+// allOn returns a network on which every feature is on.
+func allOn(name string, subnets ...string) conf {
+	return network(name, subnets...).with("macspoofchk", true).
+		with("policy", []any{"deny egress tcp 25", "deny ingress icmp"}).
+		with("runtimeConfig", map[string]any{"bandwidth": map[string]any{"ingressRate": 1e9, "egressRate": 1e9}})
+}
+
+// bystanders attaches two containers to the network, which send to each other
+// and to a machine outside until the test ends, and must not lose a packet.
+// It returns what GC must be told of them.
+func (f *faults) bystanders(c conf) (valid []string) {
+	f.t.Helper()
+	out := f.outside()
+	out.echo("192.0.2.2:7")
+	x, y := f.sandbox("x"), f.sandbox("y")
+	x.add(c)
+	r := y.add(c)
+	y.echo(":7")
+	for _, s := range []*stream{
+		x.streamTo("IPv4 to a neighbour", net.JoinHostPort(r.addr("4"), "7")),
+		x.streamTo("IPv6 to a neighbour", net.JoinHostPort(r.addr("6"), "7")),
+		x.streamTo("IPv4 to outside", "192.0.2.2:7"),
+	} {
+		f.t.Cleanup(sync.OnceFunc(func() {
+			sent, lost := s.end()
+			f.report.packets(sent, lost)
+			if lost > 0 || s.again.Load() > 0 || sent < 2 {
+				f.t.Errorf("bystanders, %s: of %d packets %d were lost, %d came twice", s.name, sent, lost, s.again.Load())
+			}
+		}))
+	}
+	return []string{"x/eth0", "y/eth0"}
+}
+
+// whole is a snapshot with what shapes traffic, and without what the kernel
+// adds to sets as packets pass and drops some time after the last one.
+func (f *faults) whole() snapshot {
+	f.t.Helper()
+	s := f.snapshot()
+	s["qdisc"] = lines(f.run("tc", "qdisc"))
+	s["nft"] = slices.DeleteFunc(s["nft"], func(l string) bool {
+		return strings.Contains(l, " timeout ") && (strings.HasSuffix(l, ",") || strings.HasSuffix(l, "}"))
+	})
+	return s
+}
+
+// withoutTemporary returns s without the files that a killed writer leaves
+// until GC.
+func (s snapshot) withoutTemporary() snapshot {
+	all := snapshot{}
+	for kind, lines := range s {
+		all[kind] = lines
+	}
+	all["record"] = slices.DeleteFunc(slices.Clone(s["record"]), func(l string) bool { return strings.Contains(l, "/.tmp-") })
+	return all
+}
+
+// empty fails the test unless there is nothing in the sandbox but its loopback.
+func (s *sandbox) empty(when string) {
+	s.h.t.Helper()
+	var links []net.Interface
+	if err := netns.Do(s.ns, func() (err error) {
+		links, err = net.Interfaces()
+		return err
+	}); err != nil {
+		s.h.t.Fatal(err)
+	}
+	if len(links) != 1 {
+		s.h.t.Errorf("%s: the sandbox holds %v, want its loopback only", when, links)
+	}
+}
+
+func forceBuffer(fd, bytes int) error {
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes)
+}

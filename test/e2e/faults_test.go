@@ -1,0 +1,80 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// longFaults reports whether everything is to be tried, not a part of it that
+// differs in nothing but its turn. docs/reliability.md is of such a run.
+func longFaults() bool { return os.Getenv("BOWLINE_FAULTS") == "long" }
+
+// TestFaults breaks everything that can break around an attachment. Each time
+// nothing is left that DEL or GC do not clear, and nobody else loses a packet.
+// With -v it prints the table of docs/reliability.md.
+func TestFaults(t *testing.T) {
+	if reference() {
+		t.Skip("the reference plugins do not claim this")
+	}
+	r := &faultReport{times: map[faultRow]int{}}
+	t.Cleanup(func() { t.Log("\n" + r.table()) })
+	for _, f := range []struct {
+		name string
+		run  func(f *faults)
+	}{
+		{"CNI killed at the first container", cniKilledFirst},
+		{"CNI killed at a further container", cniKilledFurther},
+	} {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			f.run(&faults{host: newHost(t), report: r})
+		})
+	}
+}
+
+// A faultReport counts what was done.
+type faultReport struct {
+	mu         sync.Mutex
+	times      map[faultRow]int
+	streams    int
+	sent, lost int64
+}
+
+// A faultRow is one line of the table: what went wrong, and what was done then.
+type faultRow struct{ what, then string }
+
+func (r *faultReport) add(what, then string, times int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.times[faultRow{what, then}] += times
+}
+
+func (r *faultReport) packets(sent, lost int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.streams, r.sent, r.lost = r.streams+1, r.sent+sent, r.lost+lost
+}
+
+// table returns what was counted, as Markdown.
+func (r *faultReport) table() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rows := make([]faultRow, 0, len(r.times))
+	for row := range r.times {
+		rows = append(rows, row)
+	}
+	slices.SortFunc(rows, func(a, b faultRow) int { return strings.Compare(a.what+a.then, b.what+b.then) })
+	var b strings.Builder
+	b.WriteString("| what went wrong | what was done then | times |\n|---|---|---:|\n")
+	all := 0
+	for _, row := range rows {
+		fmt.Fprintf(&b, "| %s | %s | %d |\n", row.what, row.then, r.times[row])
+		all += r.times[row]
+	}
+	fmt.Fprintf(&b, "| **all** | | **%d** |\n\nMeanwhile %d streams between other containers, and from them to outside, sent %d packets. Lost: %d.\n", all, r.streams, r.sent, r.lost)
+	return b.String()
+}
