@@ -25,6 +25,7 @@ type Handle struct {
 	mu   sync.Mutex        // one transaction at a time, for the library collects them in the connection
 	conn *nftables.Conn    // opened at first use
 	raw  syscall.RawConn   // conn's socket
+	dry  *dry              // not nil: nothing is changed
 }
 
 // Open returns a handle on the tables of ns, or of the process's namespace if
@@ -71,6 +72,13 @@ func (h *Handle) with(f func(*nftables.Conn) error) error {
 	defer h.mu.Unlock()
 	building.Lock()
 	defer building.Unlock()
+	if h.conn == nil && h.dry != nil {
+		c, err := h.dry.dial(h)
+		if err != nil {
+			return err
+		}
+		h.conn = c
+	}
 	if h.conn == nil {
 		opts := []nftables.ConnOption{nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) (err error) {
 			if h.raw, err = c.SyscallConn(); err != nil {

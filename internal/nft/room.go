@@ -50,7 +50,7 @@ func (h *Handle) MakeRoom(ctx context.Context, r Room) error {
 		}
 		v, err := h.look(s, r.Bridge)
 		if err == nil && !v.has(s, r) {
-			err = h.change(func() error { return s.makeRoom(r, v) })
+			err = h.changeRoom(func() error { return s.makeRoom(r, v) }, func() []string { return s.sayRoom(r, v) })
 		}
 		if err != nil {
 			return failure(what, err)
@@ -97,7 +97,7 @@ func (h *Handle) GiveBackRoom(ctx context.Context, r Room) error {
 	for _, s := range rulesets() {
 		v, err := h.look(s, r.Bridge)
 		if err == nil && v.ours {
-			err = h.change(func() error { return s.giveBackRoom(r.Bridge, v) })
+			err = h.changeRoom(func() error { return s.giveBackRoom(r.Bridge, v) }, func() []string { return s.sayGiveBack(r.Bridge) })
 		}
 		errs = append(errs, failure(what, err))
 	}

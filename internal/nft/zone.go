@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
+
+	todo "github.com/bowline-net/bowline/internal/plan"
 )
 
 // zone is the one of firewalld that the bridge is to be in.
@@ -66,6 +68,10 @@ func (h *Handle) leaveZone(r Room) error {
 }
 
 func (h *Handle) firewallCmd(args ...string) error {
+	if h.dry != nil {
+		h.dry.plan.Add(todo.Other, host, "firewall-cmd %s", strings.Join(args, " "))
+		return nil
+	}
 	return h.inside(func() error {
 		out, err := exec.Command("firewall-cmd", args...).CombinedOutput()
 		if err != nil {
