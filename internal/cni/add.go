@@ -229,6 +229,7 @@ func (o op) begin(ctx context.Context, ipam ipamCaller, sandbox *netns.Handle) (
 	case err != nil: // damaged, and set aside: look for what it stood for
 		old = r
 	}
+	defer o.endpoints.Hold(r.Driver, r.Network, r.ID)()
 	if err := o.cleanUp(ctx, ipam, old); err != nil {
 		return r, err
 	}

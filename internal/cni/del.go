@@ -14,8 +14,10 @@ import (
 // del detaches the container. It needs neither the namespace nor a previous
 // result, goes on after errors, and succeeds if there is nothing. The link goes
 // before its addresses are released: nobody may get an address that still
-// answers. The record goes last, and only if all else did.
+// answers. The record goes last, and only if all else did; nobody may repair
+// meanwhile what it still stands for.
 func (o op) del(ctx context.Context) error {
+	defer o.endpoints.Hold(o.Face.Name, o.Config.Name, o.ID())()
 	r, rerr := o.endpoints.Get(ctx, o.Face.Name, o.Config.Name, o.ID())
 	n, e := o.network(nil), bowline.EndpointSpec{ID: o.ID(), IfName: o.IfName}
 	var damaged *state.DamagedError

@@ -10,7 +10,7 @@ import (
 // the others. The zero value is ready.
 type locks struct {
 	// also, if set, is locked with each key: what keeps other processes out.
-	also func() (unlock func(), err error)
+	also func(key string) (unlock func(), err error)
 
 	mu   sync.Mutex // guards held
 	held map[string]*keyLock
@@ -41,7 +41,7 @@ func (l *locks) lock(ctx context.Context, key string) (unlock func(), err error)
 		if l.also == nil {
 			return unlock, nil
 		}
-		also, err := l.also()
+		also, err := l.also(key)
 		if err != nil {
 			unlock()
 			return nil, err

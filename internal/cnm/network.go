@@ -41,7 +41,7 @@ type NetworkDriver struct {
 // register opens the records and puts the methods on m.
 func (d *NetworkDriver) register(m *socket.Mux, log *slog.Logger) {
 	d.log, d.networks, d.endpoints = log, OpenNetworks(d.Name), state.OpenEndpoints()
-	d.locks.also = func() (func(), error) { return d.endpoints.Serving(d.Name) }
+	d.locks.also = d.keepOut
 	d.attachments = map[string]bowline.Attachment{}
 	if d.Defaults == nil {
 		d.Defaults = GatewayDefaults
@@ -64,6 +64,17 @@ func (d *NetworkDriver) register(m *socket.Mux, log *slog.Logger) {
 	socket.Handle(m, i+".RevokeExternalConnectivity", d.revokeConnectivity)
 	socket.Handle(m, i+".DiscoverNew", d.nothing)
 	socket.Handle(m, i+".DiscoverDelete", d.nothing)
+}
+
+// keepOut keeps commands from changing records, and repairs from the network.
+func (d *NetworkDriver) keepOut(network string) (unlock func(), err error) {
+	release := d.endpoints.Hold(d.Name, network, "")
+	serving, err := d.endpoints.Serving(d.Name)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return func() { serving(); release() }, nil
 }
 
 func linkExists(name string) (bool, error) {

@@ -103,14 +103,18 @@ func (d *NetworkDriver) dead(e state.Endpoint) (why string, err error) {
 		return "no sandbox has joined it", nil
 	case e.Link != "":
 		there, err := d.LinkExists(e.Link)
-		if err != nil || there {
+		if err != nil || there || Alive(e) { // of one that lives the link can be made again
 			return "", err
 		}
 		return "its link " + e.Link + " is gone", nil
-	case e.Sandbox != "" && e.NetnsIno != 0:
-		if id, ok := netns.Stat(e.Sandbox); !ok || id.Ino != e.NetnsIno {
-			return "its sandbox is gone", nil
-		}
+	case e.Sandbox != "" && e.NetnsIno != 0 && !Alive(e):
+		return "its sandbox is gone", nil
 	}
 	return "", nil
+}
+
+// Alive reports whether the sandbox that the endpoint joined is still there.
+func Alive(e state.Endpoint) bool {
+	id, ok := netns.Stat(e.Sandbox)
+	return ok && id.Ino == e.NetnsIno
 }

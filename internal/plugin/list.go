@@ -121,6 +121,7 @@ func alive(r state.Endpoint) bool {
 }
 
 func (s Spec) remove(ctx context.Context, d bowline.Driver, r state.Endpoint) error {
+	defer state.OpenEndpoints().Hold(r.Driver, r.Network, r.ID)()
 	if err := d.DeleteEndpoint(ctx, r.Config(), r.Spec()); err != nil {
 		return err
 	}
