@@ -23,7 +23,7 @@ import (
 // add attaches the container. After an error nothing of the attachment is left;
 // what its network shares may be.
 func (o op) add(ctx context.Context) (*types100.Result, error) {
-	sandbox, err := o.openSandbox()
+	sandbox, err := o.openSandbox(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +144,10 @@ func (o op) record(ctx context.Context, r state.Endpoint, n bowline.NetworkConfi
 
 // openSandbox opens CNI_NETNS and refuses the plugin's own namespace, before
 // anything is done in it: skel checks that too, but after the plugin ran.
-func (o op) openSandbox() (*netns.Handle, error) {
+func (o op) openSandbox(ctx context.Context) (*netns.Handle, error) {
+	if d := dryOf(ctx); d != nil {
+		return o.drySandbox(d)
+	}
 	h, err := netns.Open(o.Netns)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &Error{Code: CodeUnknown, Msg: fmt.Sprintf("CNI_NETNS=%q: %v", o.Netns, err)}
@@ -184,6 +187,9 @@ func (o op) endpoint() (bowline.EndpointSpec, error) {
 func (o op) supports(e bowline.EndpointSpec) error {
 	if _, can := o.Driver.(bowline.Publisher); len(e.Ports) > 0 && !can {
 		return invalid("network %q: runtimeConfig: portMappings: %s publishes no ports", o.Config.Name, o.Config.Type)
+	}
+	if len(e.Ports) > 0 && o.IPAMType == "" {
+		return invalid("network %q: runtimeConfig: portMappings: want a network with ipam, for ports lead to addresses", o.Config.Name)
 	}
 	if _, can := o.Driver.(bowline.Shaper); e.Rates != (bowline.Rates{}) && !can {
 		return invalid("network %q: bandwidth: %s limits no rates", o.Config.Name, o.Config.Type)
@@ -237,7 +243,7 @@ func (o op) begin(ctx context.Context, ipam ipamCaller, sandbox *netns.Handle) (
 }
 
 func hasLink(ctx context.Context, sandbox *netns.Handle, name string) bool {
-	h, err := link.Open(sandbox)
+	h, err := openLinks(ctx, sandbox)
 	if err != nil {
 		return true // not known
 	}

@@ -38,11 +38,16 @@ func (n Network) wants() wants {
 // wants returns what the endpoint needs beside what its network does. What
 // endpoints share is wanted of the first that needs it; seen remembers that.
 func (e Endpoint) wants(n Network, seen map[string]bool) (wants, error) {
-	w := wants{elements: slices.Concat(e.shared(n), e.elements(n), e.policyElements(n))}
+	w := wants{elements: slices.Concat(e.shared(n), e.publishingElements(n), e.elements(n), e.policyElements(n))}
 	first := func(what string) bool {
 		was := seen[what]
 		seen[what] = true
 		return !was
+	}
+	for _, ch := range e.portChains(n) {
+		if first("chain " + familyName(ch.Table.Family) + " " + ch.Name) {
+			w.chains = append(w.chains, ch)
+		}
 	}
 	if e.MAC != nil && first("sender check") {
 		w.chains = append(w.chains, bridgeChain())
@@ -104,13 +109,18 @@ func (s *Snapshot) compare(w wants) (comparison, error) {
 			c.setUp = true
 		}
 	}
-	for _, want := range w.elements {
+	for i, want := range w.elements {
+		if want.IntervalEnd { // goes with the one before
+			continue
+		}
 		have, err := s.elementsOf(want.set)
 		if err != nil {
 			return c, err
 		}
 		c.setUp = c.setUp || have == nil
-		c.element(want, have)
+		if missing := c.element(want, have); missing && i+1 < len(w.elements) && w.elements[i+1].IntervalEnd {
+			c.missing = append(c.missing, w.elements[i+1])
+		}
 	}
 	return c, nil
 }
@@ -131,10 +141,11 @@ func (c *comparison) chain(ch chain, have []string) bool {
 	return true
 }
 
-func (c *comparison) element(want element, have map[string]held) {
+// element compares one and reports whether it is missing, or another.
+func (c *comparison) element(want element, have map[string]held) bool {
 	h, there := have[string(want.Key)]
 	if there && h.comment == want.Comment && bytes.Equal(h.end, want.KeyEnd) && (want.Val == nil || bytes.Equal(h.value, want.Val)) {
-		return
+		return false
 	}
 	d := bowline.Difference{Place: where(want.set), Key: "element", Want: elementText(want.set, want.Key, want.KeyEnd, want.Val, want.Comment)}
 	if there {
@@ -145,6 +156,7 @@ func (c *comparison) element(want element, have map[string]held) {
 	}
 	c.missing = append(c.missing, want)
 	c.found = append(c.found, d)
+	return true
 }
 
 // elementText shows an element nearly as the nft command does.

@@ -43,6 +43,29 @@ func (h *Handle) ReplacePorts(ctx context.Context, n Network, e Endpoint) error 
 	return h.explain(what, e, err)
 }
 
+// DeletePorts ends that ports lead to the endpoint. If e says which ones that
+// takes one transaction; else they are found by comment. It succeeds if there is
+// none.
+func (h *Handle) DeletePorts(ctx context.Context, n Network, e Endpoint) error {
+	what := fmt.Sprintf("end published ports of endpoint %q", e.ID)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return failure(what, h.with(func(c *nftables.Conn) error {
+		var err error = unix.ENOENT
+		if !e.Unsure && len(e.Ports) > 0 {
+			err = flush(c, append(e.entrances(n), e.portElements(n)...), (*nftables.Conn).SetDeleteElements)
+		}
+		for try := 0; errors.Is(err, unix.ENOENT) && try < 100; try++ {
+			var found []element
+			if found, err = portElements(c, networkTag(n.ID)+tag(e.ID)); err == nil {
+				err = flush(c, found, (*nftables.Conn).SetDeleteElements)
+			}
+		}
+		return err
+	}))
+}
+
 // replacePorts is one try. Old elements that stay are left alone, so that not
 // even the kernel's memory of them changes.
 func (h *Handle) replacePorts(c *nftables.Conn, n Network, e Endpoint, setUp func()) error {
@@ -125,6 +148,20 @@ func owned(c *nftables.Conn, s *nftables.Set) (all [][2]nftables.SetElement, err
 		}
 	}
 	return all, nil
+}
+
+// LetsLoopback reports whether ports of a network on the link can be reached from
+// the host's IPv4 loopback.
+func (h *Handle) LetsLoopback(ctx context.Context, link string) (yes bool, err error) {
+	what := "look for ports that lead to " + link
+	if err := ctx.Err(); err != nil {
+		return false, fmt.Errorf("%s: %w", what, err)
+	}
+	err = h.with(func(*nftables.Conn) error {
+		yes, err = h.contains(ipv4().portLocal(), name16(link))
+		return err
+	})
+	return yes, failure(what, err)
 }
 
 // hasPorts reports whether ports lead to the endpoint, from the kernel and at

@@ -45,6 +45,7 @@ func (s *Snapshot) RepairEndpoint(ctx context.Context, n Network, e Endpoint) ([
 	return c.found, failure(what, s.apply(c, func(conn *nftables.Conn) error {
 		n.setUp(conn) // e's elements may be in sets of n's tables
 		e.setUp(conn)
+		e.setUpPorts(conn, n)
 		return e.setUpPolicy(conn)
 	}))
 }

@@ -20,10 +20,7 @@ func (d *driver) DeleteEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 	}
 	var errs []error
 	if ownRules(o, e) {
-		mac, err := endpointMAC(n, e)
-		re := ruleEndpoint(n, o, e, mac)
-		re.Unsure = e.MAC == nil
-		errs = append(errs, err, d.rules.DeleteEndpoint(ctx, ruleNetwork(n, o), re))
+		errs = append(errs, d.endRules(ctx, n, o, e))
 	}
 	errs = append(errs, d.host.Delete(ctx, outerName(n, e.ID), ifbName(n, e.ID)))
 	return errors.Join(errs...)
@@ -57,7 +54,7 @@ func (d *driver) DeleteNetwork(ctx context.Context, n bowline.NetworkConfig) err
 	if more, err := d.deleteVLANLinks(ctx, n, o, br); err != nil || more {
 		return err
 	}
-	if err := d.deleteRules(ctx, n, o, name); err != nil {
+	if err := errors.Join(d.closeLoopback(ctx, gatewayLinkName(name, o)), d.deleteRules(ctx, n, o, name)); err != nil {
 		return err
 	}
 	if ours(br) && p.owner == 0 {

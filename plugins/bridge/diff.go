@@ -109,6 +109,9 @@ func (s *survey) diffEndpoint(ctx context.Context, n bowline.NetworkConfig, o op
 	if err != nil {
 		return ds, err
 	}
+	if err := s.diffLoopback(ctx, &ds, n, o, e); err != nil {
+		return ds, err
+	}
 	more, err := rules.DiffEndpoint(ctx, ruleNetwork(n, o), ruleEndpoint(n, o, e, mac))
 	return append(ds, more...), err
 }
@@ -138,7 +141,13 @@ func (s *survey) diffPort(ctx context.Context, ds *differences, n bowline.Networ
 		ds.link(name, "master", master, bridge)
 		return nil
 	}
-	ds.link(name, "hairpin", strconv.FormatBool(l.Hairpin), strconv.FormatBool(o.hairpin))
+	port, err := s.d.portOf(ctx, n, o, e)
+	if err != nil {
+		return err
+	}
+	if len(e.Ports) == 0 || port.Hairpin { // else it may have been needed when they were published
+		ds.link(name, "hairpin", strconv.FormatBool(l.Hairpin), strconv.FormatBool(port.Hairpin))
+	}
 	ds.link(name, "isolated", strconv.FormatBool(l.Isolated), strconv.FormatBool(o.portIsolation || !o.icc))
 	if o.vlans() {
 		have, err := s.portTags(ctx, l.Index)

@@ -30,6 +30,7 @@ var (
 	_ bowline.StatusReporter = (*driver)(nil)
 	_ bowline.Collector      = (*driver)(nil)
 	_ bowline.Shaper         = (*driver)(nil)
+	_ bowline.Publisher      = (*driver)(nil)
 )
 
 // newDriver returns a driver for the host whose namespace is ns, or the
@@ -105,7 +106,7 @@ func (d *driver) ValidateNetwork(n bowline.NetworkConfig) error {
 
 // ValidateEndpoint implements [bowline.Validator].
 func (d *driver) ValidateEndpoint(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	return errors.Join(validateOwn(e), validateRates(e), validatePolicy(n, e))
+	return errors.Join(validateOwn(e), validateRates(e), validatePolicy(n, e), validatePorts(n, e))
 }
 
 // PlanEndpoint implements [bowline.Planner].
@@ -243,15 +244,17 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 	if err != nil {
 		return bowline.Attachment{}, err
 	}
-	var u undo.Stack
-	defer u.Rollback(ctx)
-	v := veth(n, o, e, br, mac)
-	made, err := d.ensureVeth(ctx, v)
-	if err != nil {
+	if err := o.validatePorts(n, e); err != nil {
 		return bowline.Attachment{}, err
 	}
-	if made {
-		u.Push("delete veth "+v.Name, func(ctx context.Context) error { return d.host.Delete(ctx, v.Name, v.Limits.IFB) })
+	if len(e.Addrs) == 0 {
+		e.Ports = nil // published when it is asked for again with its addresses
+	}
+	var u undo.Stack
+	defer u.Rollback(ctx)
+	v, made, err := d.makeVeth(ctx, &u, n, o, e, br, mac)
+	if err != nil {
+		return bowline.Attachment{}, err
 	}
 	if err := d.ensureLimits(ctx, made, n, e); err != nil {
 		return bowline.Attachment{}, err
@@ -276,12 +279,30 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 		if ownRules(o, e) {
 			u.Push("delete firewall elements of "+e.ID, func(ctx context.Context) error { return d.rules.DeleteEndpoint(ctx, rn, re) })
 		}
-		if err := d.endpointRules(ctx, n, br, rn, re); err != nil {
+		if e.Ports, err = d.createRules(ctx, n, o, br, e, mac); err != nil {
 			return bowline.Attachment{}, err
 		}
 	}
 	u.Commit()
 	return attachment(n, o, e, br, v), nil
+}
+
+// makeVeth makes the endpoint's pair, or makes sure of it, and reports whether it
+// made it.
+func (d *driver) makeVeth(ctx context.Context, u *undo.Stack, n bowline.NetworkConfig, o options, e bowline.EndpointSpec, br link.Info, mac net.HardwareAddr) (v link.Veth, made bool, err error) {
+	v = veth(n, o, e, br, mac)
+	if v.Port, err = d.portOf(ctx, n, o, e); err != nil {
+		return v, false, err
+	}
+	if made, err = d.ensureVeth(ctx, v); err != nil {
+		return v, false, err
+	}
+	if made {
+		u.Push("delete veth "+v.Name, func(ctx context.Context) error { return d.host.Delete(ctx, v.Name, v.Limits.IFB) })
+	} else if len(e.Ports) > 0 { // it may have been made before they were known
+		err = d.host.Set(ctx, v.Name, link.Change{Port: v.Port})
+	}
+	return v, made, err
 }
 
 // ensureVeth makes the pair unless it is there as asked for. It reports whether
@@ -320,7 +341,8 @@ func endpointMAC(n bowline.NetworkConfig, e bowline.EndpointSpec) (net.HardwareA
 func attachment(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, br link.Info, v link.Veth) bowline.Attachment {
 	a := bowline.Attachment{
 		Link: v.Peer, MAC: v.PeerMAC, MTU: v.MTU, Addrs: e.Addrs, Down: o.disableContainerInterface, DAD: o.dad, Quiet: !o.announce, Sysctls: tuning(o, e).Sysctls,
-		Host: []bowline.Link{{Name: br.Name, MAC: br.MAC, MTU: br.MTU}, {Name: v.Name, MAC: v.MAC, MTU: v.MTU}},
+		Ports: e.Ports,
+		Host:  []bowline.Link{{Name: br.Name, MAC: br.MAC, MTU: br.MTU}, {Name: v.Name, MAC: v.MAC, MTU: v.MTU}},
 	}
 	if o.isGateway {
 		for _, p := range o.gatewayPools(n) {

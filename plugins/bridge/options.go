@@ -40,6 +40,7 @@ type options struct {
 	policy                    string
 	tuning                    tune.Options
 	accessOptions
+	publishOptions
 }
 
 // A vlanRange is what one entry of vlanTrunk allows on the port, tagged.
@@ -76,6 +77,7 @@ func (o *options) flags() *flag.FlagSet {
 	o.tuning.Flags(fs)
 	fs.Func("dataDir", "`PATH` of the reference tuning plugin: accepted, what is to be restored is in our records", func(string) error { return nil })
 	o.accessOptions.flags(fs)
+	o.publishOptions.flags(fs)
 	return fs
 }
 
@@ -93,6 +95,9 @@ func parseOptions(n bowline.NetworkConfig) (options, error) {
 		o.icc = false
 	}
 	if err := checkPolicy(place, o.policy); err != nil {
+		return options{}, err
+	}
+	if err := o.readConditions(place); err != nil {
 		return options{}, err
 	}
 	return o, o.validate(place)
@@ -121,6 +126,9 @@ func (o options) validate(place string) error {
 		if o.vlan >= r.min && o.vlan <= r.max && o.vlan != 0 {
 			return wrong("options vlan=\"%d\" and vlanTrunk %d-%d: want a VLAN that the trunk does not have", o.vlan, r.min, r.max)
 		}
+	}
+	if o.firewall == "none" && o.publishPolicy == respectInput {
+		return wrong(`options firewall="none" and publish-policy="respect-input": want firewall="nft", for publishing takes rules`)
 	}
 	return o.validateAccess(wrong)
 }

@@ -111,6 +111,9 @@ func (s *survey) repairEndpoint(ctx context.Context, p bowline.Place, o options)
 		return bowline.Attachment{}, err
 	}
 	v := veth(n, o, e, br, mac)
+	if v.Port, err = s.d.portOf(ctx, n, o, e); err != nil {
+		return bowline.Attachment{}, err
+	}
 	defer s.changed()
 	outer, there, err := s.link(ctx, v.Name)
 	if err != nil {
@@ -146,7 +149,11 @@ func (s *survey) repairEndpoint(ctx context.Context, p bowline.Place, o options)
 		if err != nil {
 			return bowline.Attachment{}, err
 		}
-		if _, err := rules.RepairEndpoint(ctx, ruleNetwork(n, o), ruleEndpoint(n, o, e, mac)); err != nil {
+		rn, re := ruleNetwork(n, o), ruleEndpoint(n, o, e, mac)
+		if _, err := rules.RepairEndpoint(ctx, rn, re); err != nil {
+			return bowline.Attachment{}, err
+		}
+		if err := s.d.settle(ctx, rn, re.Ports); err != nil {
 			return bowline.Attachment{}, err
 		}
 	}

@@ -46,7 +46,7 @@ func (d *driver) endpointRules(ctx context.Context, n bowline.NetworkConfig, br 
 		return err
 	}
 	err := d.rules.EnsureEndpoint(ctx, rn, re)
-	if !errors.Is(err, bowline.ErrConflict) {
+	if !errors.Is(err, bowline.ErrConflict) || errors.As(err, new(*nft.TakenError)) {
 		return err
 	}
 	p, perr := d.ports(ctx, n, br)
@@ -67,7 +67,7 @@ func (d *driver) endpointRules(ctx context.Context, n bowline.NetworkConfig, br 
 func ruleNetwork(n bowline.NetworkConfig, o options) nft.Network {
 	r := nft.Network{
 		ID: n.ID, Bridge: gatewayLinkName(bridgeName(n, o), o), Internal: o.internal, ICC: o.icc && !o.portIsolation,
-		Access4: o.access(false), Access6: o.access(true), Open: o.ingressPolicy == "open", Trusted: o.trusted,
+		Publishing: o.publishing(n), Access4: o.access(false), Access6: o.access(true), Open: o.ingressPolicy == "open", Trusted: o.trusted,
 	}
 	// There is no way out by a family that the network has no pool of either:
 	// every bridge has a link-local address that containers could route through.
@@ -103,5 +103,6 @@ func ruleEndpoint(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, ma
 		r.MAC = mac
 	}
 	r.Policy = e.Policy
+	r.Ports, r.Unsure = o.ports(n, e)
 	return r
 }
