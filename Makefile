@@ -29,6 +29,9 @@ test-containerd2: build ## the tests of containerd, with containerd 2 built from
 	@BOWLINE_BIN=$(CURDIR)/bin BOWLINE_E2E_CONTAINERD=$(CURDIR)/.cache/containerd2 \
 		go test $(if $(SUDO),-exec "$(SUDO) -E") -count=1 -run TestContainerd2 ./test/e2e
 
+test-docker29: ## optional: the tests with Docker, with the generation of 29; builds it once
+	@hack/docker29.sh
+
 test-vm: ## optional: the tests that meet the kernel, under Debian's own in qemu
 	@hack/vm.sh
 
