@@ -23,7 +23,7 @@ import (
 // add attaches the container. After an error nothing of the attachment is left;
 // what its network shares may be.
 func (o op) add(ctx context.Context) (*types100.Result, error) {
-	sandbox, err := o.openSandbox(ctx)
+	sandbox, err := o.openSandbox()
 	if err != nil {
 		return nil, err
 	}
@@ -144,10 +144,7 @@ func (o op) record(ctx context.Context, r state.Endpoint, n bowline.NetworkConfi
 
 // openSandbox opens CNI_NETNS and refuses the plugin's own namespace, before
 // anything is done in it: skel checks that too, but after the plugin ran.
-func (o op) openSandbox(ctx context.Context) (*netns.Handle, error) {
-	if d := dryOf(ctx); d != nil {
-		return o.drySandbox(d)
-	}
+func (o op) openSandbox() (*netns.Handle, error) {
 	h, err := netns.Open(o.Netns)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &Error{Code: CodeUnknown, Msg: fmt.Sprintf("CNI_NETNS=%q: %v", o.Netns, err)}
@@ -243,7 +240,7 @@ func (o op) begin(ctx context.Context, ipam ipamCaller, sandbox *netns.Handle) (
 }
 
 func hasLink(ctx context.Context, sandbox *netns.Handle, name string) bool {
-	h, err := openLinks(ctx, sandbox)
+	h, err := link.Open(sandbox)
 	if err != nil {
 		return true // not known
 	}
