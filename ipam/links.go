@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -41,7 +42,7 @@ func (l *session) give(ctx context.Context, a netip.Addr, o Owner) (was bool, er
 		return false, err
 	}
 	if err := unix.Unlinkat(l.dir, addrsDir+"/"+a.String(), 0); err != nil && err != unix.ENOENT {
-		return false, fmt.Errorf("release %s: %w", a, err)
+		return false, fmt.Errorf("release %s: %w", a, l.at("remove", addrsDir+"/"+a.String(), err))
 	}
 	return true, nil
 }
@@ -94,7 +95,7 @@ func (l *session) readLink(name string) (string, error) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("read link %s: %w", name, err)
+		return "", l.at("read link", name, err)
 	}
 	return string(buf[:n]), nil
 }
@@ -105,31 +106,43 @@ func (l *session) makeLink(dir, target, name string) error {
 	err := unix.Symlinkat(target, l.dir, path)
 	if err == unix.ENOENT {
 		if err := unix.Mkdirat(l.dir, dir, 0o700); err != nil && err != unix.EEXIST {
-			return err
+			return l.at("make", dir, err)
 		}
 		err = unix.Symlinkat(target, l.dir, path)
 	}
-	return err
+	if err != nil {
+		return l.at("make link", path, err)
+	}
+	return nil
+}
+
+// at says what could not be done, and with which file of the store.
+func (l *session) at(what, name string, err error) error {
+	return &fs.PathError{Op: what, Path: filepath.Join(l.st.Dir, name), Err: err}
 }
 
 // replaceLink makes dir/name point to target, wherever it points now.
 func (l *session) replaceLink(dir, target, name string) error {
 	const tmp = ".tmp"
 	err := l.makeLink(dir, target, tmp)
-	if err == unix.EEXIST { // left by a kill
-		if err = unix.Unlinkat(l.dir, dir+"/"+tmp, 0); err == nil {
-			err = l.makeLink(dir, target, tmp)
+	if errors.Is(err, unix.EEXIST) { // left by a kill
+		if err := unix.Unlinkat(l.dir, dir+"/"+tmp, 0); err != nil {
+			return l.at("remove", dir+"/"+tmp, err)
 		}
+		err = l.makeLink(dir, target, tmp)
 	}
 	if err != nil {
 		return err
 	}
-	return unix.Renameat(l.dir, dir+"/"+tmp, l.dir, dir+"/"+name)
+	if err := unix.Renameat(l.dir, dir+"/"+tmp, l.dir, dir+"/"+name); err != nil {
+		return l.at("make link", dir+"/"+name, err)
+	}
+	return nil
 }
 
 func (l *session) removeLink(path string) error {
 	if err := unix.Unlinkat(l.dir, path, 0); err != nil && err != unix.ENOENT && err != unix.ENOTDIR {
-		return fmt.Errorf("remove %s: %w", path, err)
+		return l.at("remove", path, err)
 	}
 	return nil
 }
@@ -149,9 +162,9 @@ func (l *session) hint(key string, size uint64, make bool) (h *hint, fresh bool,
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("open %s%s: %w", hintFiles, key, err)
+		return nil, false, l.at("open", hintFiles+key, err)
 	}
-	h, fresh, err = openHint(rawFile(fd), size)
+	h, fresh, err = openHint(rawFile{fd, filepath.Join(l.st.Dir, hintFiles+key)}, size)
 	if err != nil || fresh && !make {
 		unix.Close(fd)
 		return nil, false, err

@@ -213,7 +213,7 @@ func (l *session) furnish() error {
 	}
 	for _, dir := range []string{ownersDir, addrsDir} {
 		if err := unix.Mkdirat(l.dir, dir, 0o700); err != nil && err != unix.EEXIST {
-			return fmt.Errorf("make %s: %w", dir, err)
+			return l.at("make", dir, err)
 		}
 	}
 	// A directory of records goes with its last one, and would have to be made
@@ -222,7 +222,7 @@ func (l *session) furnish() error {
 		return err
 	}
 	if err := unix.Symlinkat(l.network, l.dir, networkLink); err != nil {
-		return fmt.Errorf("make link %s: %w", networkLink, err)
+		return l.at("make link", networkLink, err)
 	}
 	return nil
 }
