@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/bowline-net/bowline"
 )
@@ -43,16 +44,17 @@ func (e *Error) Error() string {
 	return e.Msg
 }
 
-// toError makes err printable. An error that has its code, such as one of a
-// delegated plugin, keeps it.
+// toError makes err printable, in one line. An error that has its code, such as
+// one of a delegated plugin, keeps it.
 func toError(err error) *Error {
+	msg := strings.ReplaceAll(err.Error(), "\n", "; ") // of several that were joined
 	var e *Error
 	if errors.As(err, &e) {
 		copied := *e
-		copied.Msg, copied.Details = err.Error(), ""
+		copied.Msg, copied.Details = msg, ""
 		return &copied
 	}
-	return &Error{Code: uint(bowline.Code(err)), Msg: err.Error()}
+	return &Error{Code: uint(bowline.Code(err)), Msg: msg}
 }
 
 // PrintError writes err as the spec wants it.
