@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -63,15 +64,17 @@ func (f *faults) whole() snapshot {
 	return s
 }
 
+// without returns s without the lines of a kind that f finds.
+func (s snapshot) without(kind string, f func(l string) bool) snapshot {
+	s = maps.Clone(s)
+	s[kind] = slices.DeleteFunc(slices.Clone(s[kind]), f)
+	return s
+}
+
 // withoutTemporary returns s without the files that a killed writer leaves
 // until GC.
 func (s snapshot) withoutTemporary() snapshot {
-	all := snapshot{}
-	for kind, lines := range s {
-		all[kind] = lines
-	}
-	all["record"] = slices.DeleteFunc(slices.Clone(s["record"]), func(l string) bool { return strings.Contains(l, "/.tmp-") })
-	return all
+	return s.without("record", func(l string) bool { return strings.Contains(l, "/.tmp-") })
 }
 
 // empty fails the test unless there is nothing in the sandbox but its loopback.
