@@ -107,7 +107,7 @@ func diffSysctls(ctx context.Context, h *link.Handle, a bowline.Attachment, add 
 		if err != nil {
 			return err
 		}
-		if have != v {
+		if !sameValue(have, v) {
 			add("sandbox", k, have, v)
 		}
 	}

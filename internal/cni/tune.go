@@ -35,6 +35,10 @@ func ownOptions(d document) map[string]string {
 	return own
 }
 
+// sameValue compares values of a setting: the kernel writes the parts of one with
+// several as it likes.
+func sameValue(a, b string) bool { return slices.Equal(strings.Fields(a), strings.Fields(b)) }
+
 // ofLink reports whether the setting is the link's, and ends with it.
 func ofLink(key string) bool { return strings.Contains(key, "IFNAME") }
 
@@ -128,7 +132,7 @@ func (o op) restore(ctx context.Context, sandbox *netns.Handle, r state.Endpoint
 		if errors.Is(err, bowline.ErrNoKernel) { // gone, with its link perhaps
 			continue
 		}
-		if err == nil && !wanted[s.Key] && slices.Equal(strings.Fields(is), strings.Fields(s.Is)) {
+		if err == nil && !wanted[s.Key] && sameValue(is, s.Is) {
 			_, err = h.SetSysctl(ctx, s.Key, s.Was)
 		}
 		errs = append(errs, err)

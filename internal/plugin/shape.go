@@ -63,6 +63,8 @@ func (s Spec) reshape(ctx context.Context, network, id string, given map[string]
 		return state.Endpoint{}, err
 	}
 	defer unlock()
+	// Not while it is being removed: what shaping makes would stay.
+	defer endpoints.Hold(s.Name, network, id)()
 	r, err := endpoints.Get(ctx, s.Name, network, id)
 	if err == nil && !r.Ready {
 		err = fs.ErrNotExist

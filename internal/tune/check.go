@@ -3,19 +3,17 @@ package tune
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/link"
 )
 
 // Diff returns what of o is not so on the link of that name in the sandbox. It
-// looks only if o asks for something.
+// looks only if o asks for something. Settings are compared by who made them,
+// the face.
 func (o Options) Diff(ctx context.Context, sandbox bowline.Namespace, name string) ([]bowline.Difference, error) {
-	if sandbox == nil || len(o.Sysctls) == 0 && o.Promisc == nil && o.AllMulti == nil && o.TxQLen == nil {
+	if sandbox == nil || o.Promisc == nil && o.AllMulti == nil && o.TxQLen == nil {
 		return nil, nil
 	}
 	h, err := link.Open(sandbox)
@@ -46,15 +44,5 @@ func (o Options) Diff(ctx context.Context, sandbox bowline.Namespace, name strin
 	if o.TxQLen != nil {
 		differ(place, "txQLen", strconv.Itoa(*have.TxQLen), strconv.Itoa(*o.TxQLen))
 	}
-	for _, key := range slices.Sorted(maps.Keys(o.Sysctls)) {
-		value, err := h.Sysctl(ctx, link.SysctlPath(key, name))
-		if err != nil && !errors.Is(err, bowline.ErrNoKernel) {
-			return ds, err
-		}
-		differ("sandbox", "sysctl "+key, settled(value), settled(o.Sysctls[key]))
-	}
 	return ds, nil
 }
-
-// settled writes a value of several numbers as the kernel does.
-func settled(value string) string { return strings.Join(strings.Fields(value), " ") }

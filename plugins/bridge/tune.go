@@ -51,8 +51,8 @@ func tuning(o options, e bowline.EndpointSpec) tune.Options {
 	return o.tuning.With(ownOptions(e).tuning)
 }
 
-// diffTuning compares the container's link, and settings of its sandbox if that
-// is given, with what was asked for.
+// diffTuning compares the container's link with what was asked for, if its
+// sandbox is given.
 func diffTuning(ctx context.Context, o options, e bowline.EndpointSpec) ([]bowline.Difference, error) {
 	return tuning(o, e).Diff(ctx, e.Sandbox, e.IfName)
 }

@@ -47,7 +47,7 @@ func (d *doctor) kernel(ctx context.Context) {
 		{"vxlan", "CONFIG_VXLAN", "overlay networks", kind("vxlan")},
 		{"802.1q", "CONFIG_VLAN_8021Q", "VLANs of a parent link", kind("vlan")},
 		{"ipvlan", "CONFIG_IPVLAN", "ipvlan plugins of others", kind("ipvlan")},
-		{"ifb", "CONFIG_IFB", "the reference bandwidth plugin", kind("ifb")},
+		{"limits", "CONFIG_NET_SCH_TBF, CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32, CONFIG_NET_ACT_MIRRED and CONFIG_IFB", "limits of rates", func(ctx context.Context) error { return tryLimits(ctx, links) }},
 		{"wireguard", "CONFIG_WIREGUARD", "encryption by the kernel", kind("wireguard")},
 	} {
 		err := f.try(ctx)
@@ -77,6 +77,12 @@ func tryTables(ctx context.Context, ns *netns.Handle) error {
 		return err
 	}
 	return h.DeleteNetwork(ctx, n)
+}
+
+func tryLimits(ctx context.Context, links *link.Handle) error {
+	b := link.Bucket{Rate: 1e6}
+	err := links.CreateVeth(ctx, link.Veth{Name: "probe4", Peer: "probe5", Limits: link.Limits{Out: b, In: b, IFB: "probe6"}})
+	return errors.Join(err, links.Delete(ctx, "probe4", "probe6"))
 }
 
 func tryVLANs(ctx context.Context, links *link.Handle) error {

@@ -16,6 +16,7 @@ import (
 const (
 	networkAlias  = "bowline network "
 	endpointAlias = "bowline endpoint "
+	limitsAlias   = "bowline limits "
 )
 
 // leftovers looks for records without their thing and things without a record.
@@ -119,7 +120,16 @@ func (d *doctor) linksWithoutRecord(ctx context.Context) {
 	for _, e := range records {
 		known[e.Link] = true
 	}
+	limited := map[string]bool{}
 	for _, l := range all {
+		if of, ok := strings.CutPrefix(l.Alias, endpointAlias); ok {
+			limited[limitsAlias+of] = true
+		}
+	}
+	for _, l := range all {
+		if strings.HasPrefix(l.Alias, limitsAlias) && !limited[l.Alias] {
+			d.say(Warn, fmt.Sprintf("link %s (%s) is of a container that is gone", l.Name, l.Alias), "bowline gc, or ip link delete "+l.Name)
+		}
 		if strings.HasPrefix(l.Alias, endpointAlias) && !known[l.Name] {
 			d.say(Warn, fmt.Sprintf("link %s (%s) has no record", l.Name, l.Alias), "bowline gc, or ip link delete "+l.Name)
 		}

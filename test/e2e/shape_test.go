@@ -232,3 +232,35 @@ func TestShapeSandbox(t *testing.T) {
 	h.bowline("network", "rm", "web")
 	h.bowline("network", "rm", "db")
 }
+
+// TestBandwidthChained: the reference plugins in our chain, as before.
+func TestBandwidthChained(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	s := h.sandbox("a")
+	c := network("web", web4).with("cniVersion", "1.0.0")
+	r := s.add(c)
+	at := call{verb: "ADD", id: s.id, netns: s.path, ifname: "eth0"}
+	tuning := conf{"cniVersion": "1.0.0", "name": "web", "type": "tuning", "dataDir": h.dir + "/tuning", "promisc": true, "txQLen": 12}
+	chained := conf{"cniVersion": "1.0.0", "name": "web", "type": "bandwidth", "ingressRate": 8e6, "ingressBurst": 8e5, "egressRate": 9e6, "egressBurst": 8e5}
+	for _, link := range []conf{tuning, chained} {
+		if _, err := h.cni(link.with("prevResult", r.raw), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	delete(h.used, "web")
+	if got := h.limits(); got != "bwo 8000000, bwp 9000000" {
+		t.Errorf("limits are %q", got)
+	}
+	if err := s.check(c, r); err != nil {
+		t.Errorf("CHECK: %v", err)
+	}
+	at.verb = "DEL"
+	for _, link := range []conf{chained, tuning} {
+		if _, err := h.cni(link.with("prevResult", r.raw), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.del(c, r)
+	h.used["web"] = c
+}
