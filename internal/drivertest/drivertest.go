@@ -46,6 +46,7 @@ func Run(t *testing.T, newDriver New) {
 		})
 	}
 	shapes(t, newDriver)
+	publishes(t, newDriver)
 }
 
 // A host is a namespace of the test's own with a driver in it.
