@@ -14,7 +14,6 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/bowline-net/bowline"
-	"github.com/bowline-net/bowline/internal/link"
 	"github.com/bowline-net/bowline/internal/netns"
 	"github.com/bowline-net/bowline/internal/state"
 	"github.com/bowline-net/bowline/internal/undo"
@@ -23,7 +22,7 @@ import (
 // add attaches the container. After an error nothing of the attachment is left;
 // what its network shares may be.
 func (o op) add(ctx context.Context) (*types100.Result, error) {
-	sandbox, err := o.openSandbox()
+	sandbox, err := o.openSandbox(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +96,9 @@ func (o op) allocate(ctx context.Context, u *undo.Stack, ipam ipamCaller, r stat
 		return lease{}, err
 	}
 	u.Push("release addresses", ipam.release)
+	if dryOf(ctx) != nil && len(l.ips) == 0 { // a delegated plugin, which was not asked
+		return l, nil
+	}
 	return l, l.check(o.Config)
 }
 
@@ -144,7 +146,10 @@ func (o op) record(ctx context.Context, r state.Endpoint, n bowline.NetworkConfi
 
 // openSandbox opens CNI_NETNS and refuses the plugin's own namespace, before
 // anything is done in it: skel checks that too, but after the plugin ran.
-func (o op) openSandbox() (*netns.Handle, error) {
+func (o op) openSandbox(ctx context.Context) (*netns.Handle, error) {
+	if d := dryOf(ctx); d != nil {
+		return o.drySandbox(d)
+	}
 	h, err := netns.Open(o.Netns)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &Error{Code: CodeUnknown, Msg: fmt.Sprintf("CNI_NETNS=%q: %v", o.Netns, err)}
@@ -240,7 +245,7 @@ func (o op) begin(ctx context.Context, ipam ipamCaller, sandbox *netns.Handle) (
 }
 
 func hasLink(ctx context.Context, sandbox *netns.Handle, name string) bool {
-	h, err := link.Open(sandbox)
+	h, err := openLinks(ctx, sandbox)
 	if err != nil {
 		return true // not known
 	}

@@ -52,6 +52,10 @@ func (d delegated) call(ctx context.Context, verb string) ([]byte, error) {
 	if d.path == "" {
 		return nil, d.missing()
 	}
+	if dry := dryOf(ctx); dry != nil {
+		d.explain(dry, verb)
+		return []byte(`{"cniVersion":"1.0.0"}`), nil
+	}
 	cmd := exec.CommandContext(ctx, d.path)
 	cmd.Env = append(os.Environ(), "CNI_COMMAND="+verb, "CNI_CONTAINERID="+d.ContainerID, "CNI_NETNS="+d.Netns, "CNI_IFNAME="+d.IfName)
 	cmd.Stdin = bytes.NewReader(d.Stdin)

@@ -22,12 +22,7 @@ const dadTimeout = 10 * time.Second
 // when it comes up (arp_notify); IPv6 ones need a link that is up. An address
 // that a container had before may be in neighbours' caches with another MAC.
 func dress(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment, routes []bowline.Route, waits bool) error {
-	return netns.Do(sandbox, func() error {
-		h, err := link.OpenHere()
-		if err != nil {
-			return err
-		}
-		defer h.Close()
+	return inSandbox(ctx, sandbox, func(h *link.Handle) error {
 		l, err := h.Get(ctx, a.Link)
 		if err != nil {
 			return err

@@ -65,7 +65,7 @@ func (o op) remember(ctx context.Context, u *undo.Stack, sandbox *netns.Handle, 
 	if len(keys) == 0 {
 		return nil
 	}
-	h, err := link.Open(sandbox)
+	h, err := openLinks(ctx, sandbox)
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (o op) restore(ctx context.Context, sandbox *netns.Handle, r state.Endpoint
 		err = nil
 	}
 	errs := []error{err}
-	h, err := link.Open(sandbox)
+	h, err := openLinks(ctx, sandbox)
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}

@@ -80,7 +80,9 @@ func (d *dry) ask(m netlink.Message) ([]netlink.Message, error) {
 	if d.deaf {
 		return d.silence(m)
 	}
+	asked := m.Header
 	m.Header.Sequence, m.Header.PID = 0, 0 // numbered by the other connection
+	m.Header.Flags &^= netlink.Acknowledge // what the library waits for, answer gives
 	got, err := d.real.Execute(m)
 	if errors.Is(err, unix.EPERM) {
 		d.deaf = true
@@ -93,6 +95,7 @@ func (d *dry) ask(m netlink.Message) ([]netlink.Message, error) {
 	}
 	for i := range got { // they are one answer now
 		got[i].Header.Flags &^= netlink.Multi
+		got[i].Header.Sequence, got[i].Header.PID = asked.Sequence, asked.PID
 	}
 	if err == nil && len(got) == 0 {
 		err = io.EOF

@@ -199,7 +199,7 @@ func (h *Handle) contains(s *nftables.Set, key []byte) (has bool, err error) {
 			return
 		}
 		if has = binary.NativeEndian.Uint16(buf[4:]) != unix.NLMSG_ERROR; !has {
-			if errno := unix.Errno(-int32(binary.NativeEndian.Uint32(buf[unix.NLMSG_HDRLEN:]))); errno != unix.ENOENT && errno != 0 {
+			if errno := unix.Errno(-int32(binary.NativeEndian.Uint32(buf[unix.NLMSG_HDRLEN:]))); errno != unix.ENOENT && errno != 0 && (h.dry == nil || errno != unix.EPERM) {
 				err = errno
 			}
 		}

@@ -27,12 +27,26 @@ const (
 // A Plan is steps in their order. Its methods may be called from several
 // goroutines at once.
 type Plan struct {
-	mu    sync.Mutex
-	steps []Step
+	mu     sync.Mutex
+	steps  []Step
+	before func()
 }
+
+// Before has f called before each step that is added, for what only shows
+// afterwards; f itself adds steps with Record. It must be called before the
+// first step.
+func (p *Plan) Before(f func()) { p.before = f }
 
 // Add adds a step.
 func (p *Plan) Add(kind, where, format string, args ...any) {
+	if p.before != nil {
+		p.before()
+	}
+	p.Record(kind, where, format, args...)
+}
+
+// Record is Add without what Before has called.
+func (p *Plan) Record(kind, where, format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.steps = append(p.steps, Step{kind, where, fmt.Sprintf(format, args...)})

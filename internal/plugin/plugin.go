@@ -6,6 +6,7 @@ import (
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/cni"
+	"github.com/bowline-net/bowline/internal/link"
 	"github.com/bowline-net/bowline/internal/prefault"
 )
 
@@ -17,6 +18,9 @@ type Spec struct {
 	// New returns the driver for this host. oneShot tells that the process
 	// ends with the call: what need not be waited for may be left to the kernel.
 	New func(oneShot bool) (bowline.Driver, error)
+	// Explain returns the driver whose handles change nothing, but write what
+	// they would do to the plan of links.
+	Explain func(links *link.Dry) (bowline.Driver, error)
 	// Options is the grammar of a network's options, for the help screen.
 	Options func() *flag.FlagSet
 	// EndpointOptions is the grammar of an endpoint's options.

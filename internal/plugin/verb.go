@@ -32,6 +32,7 @@ func verbs() []verb {
 		{"list", "[-json]", "print the endpoints that exist", Spec.list},
 		{"prune", "", "remove what no container uses any more", Spec.prune},
 		{"stats", "[-json]", "print what passed each endpoint", Spec.stats},
+		{"explain", "[-container ID] [-netns PATH] [-ifname NAME] [-json] ADD|DEL", "print what a CNI command would do, and do nothing; its configuration is on standard input", Spec.explain},
 		{"shape", "[-KEY RATE] NETWORK ENDPOINT", "limit the rates of an endpoint, by the keys ingressRate and so on", Spec.shape},
 		{"policy", "[-json] NETWORK ENDPOINT RULES", "change whom an endpoint may talk to", Spec.policy},
 	}

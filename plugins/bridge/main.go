@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/link"
+	"github.com/bowline-net/bowline/internal/nft"
 	"github.com/bowline-net/bowline/internal/plugin"
 )
 
@@ -25,6 +27,13 @@ func main() {
 			}
 			d.host.Detach, d.host.Keep = oneShot, d.rules.Socket
 			return d, nil
+		},
+		Explain: func(links *link.Dry) (bowline.Driver, error) {
+			host, err := links.Open(nil)
+			if err != nil {
+				return nil, err
+			}
+			return &driver{host, nft.OpenDry(nil, links.Plan)}, nil
 		},
 		Options:         func() *flag.FlagSet { return new(options).flags() },
 		EndpointOptions: func() *flag.FlagSet { return new(endpointOptions).flags() },

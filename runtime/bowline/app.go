@@ -73,7 +73,7 @@ func (a *app) root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	},
-		a.network(), a.sandbox(), a.connect(), a.disconnect(), a.ls(), a.stats(), a.metrics(), a.shape(), a.policy(), a.check(), a.gc(),
+		a.network(), a.sandbox(), a.connect(), a.disconnect(), a.ls(), a.stats(), a.metrics(), a.shape(), a.policy(), a.explain(), a.check(), a.gc(),
 		a.doctor(), a.demo(), a.version(), a.completion(),
 	)
 	root.SetOut(a.stdout)
