@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -148,4 +149,15 @@ func (l Listener) Process() (pid int, name string) {
 		}
 	}
 	return 0, ""
+}
+
+// IsOf reports whether the socket is open in a process of that name that was
+// started with arg among its arguments. It looks through /proc, too.
+func (l Listener) IsOf(name, arg string) bool {
+	pid, comm := l.Process()
+	if pid == 0 || comm != name {
+		return false
+	}
+	argv, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // it may have ended
+	return slices.Contains(strings.Split(string(argv), "\x00"), arg)
 }

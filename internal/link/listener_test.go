@@ -108,6 +108,9 @@ func TestListenersProcess(t *testing.T) {
 	if pid, name := ls[0].Process(); pid != os.Getpid() || name != "link.test" {
 		t.Errorf("Process = %d %q, want this test, %d", pid, name, os.Getpid())
 	}
+	if !ls[0].IsOf("link.test", os.Args[len(os.Args)-1]) || ls[0].IsOf("link.test", "other") || ls[0].IsOf("other", os.Args[len(os.Args)-1]) {
+		t.Errorf("IsOf is wrong about this test, started as %q", os.Args)
+	}
 }
 
 // TestListenersOfAbsentProtocol: SCTP may not be in the kernel.

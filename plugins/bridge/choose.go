@@ -119,7 +119,7 @@ func (c *chooser) choose(ctx context.Context, leads []lead) ([]lead, error) {
 		if l.chosen() {
 			continue
 		}
-		if p, ls := c.listening(l); ls != nil && !c.leads(ctx, p) {
+		if p, ls := c.listening(l, c.keepsFree); ls != nil && !c.leads(ctx, p) {
 			return nil, listensError(p, *ls)
 		}
 		busy = append(busy, l.ports...)
@@ -169,7 +169,7 @@ func (c *chooser) pick(l lead, busy []nft.Port) (lead, bool) {
 
 // free reports whether nobody has the lead's ports, as far as is known.
 func (c *chooser) free(l lead, busy []nft.Port) bool {
-	if _, ls := c.listening(l); ls != nil {
+	if _, ls := c.listening(l, nil); ls != nil {
 		return false
 	}
 	first, last := l.HostPort, l.HostPort+uint16(l.Ports()-1)
@@ -179,16 +179,25 @@ func (c *chooser) free(l lead, busy []nft.Port) bool {
 	return !slices.ContainsFunc(l.ports, func(p nft.Port) bool { return slices.ContainsFunc(busy, p.Overlaps) })
 }
 
-// listening returns a listener at one of the lead's ports, and that port.
-func (c *chooser) listening(l lead) (nft.Port, *link.Listener) {
+// listening returns a listener at one of the lead's ports, and that port. Those
+// that except knows do not count.
+func (c *chooser) listening(l lead, except func(link.Listener) bool) (nft.Port, *link.Listener) {
 	for _, p := range l.ports {
 		for i, ls := range c.listeners[p.Protocol] {
-			if ls.Port >= p.First && ls.Port <= p.Last() && ls.Takes(p.Host) {
+			if ls.Port >= p.First && ls.Port <= p.Last() && ls.Takes(p.Host) && (except == nil || !except(ls)) {
 				return p, &c.listeners[p.Protocol][i]
 			}
 		}
 	}
 	return nft.Port{}, nil
+}
+
+// keepsFree reports whether who listens does so for the endpoint: conmon, which
+// Podman starts for each container with its ID, listens at published ports to
+// keep others from them, and still does when Podman reloads the network.
+func (c *chooser) keepsFree(l link.Listener) bool {
+	container, _, _ := strings.Cut(c.re.ID, "/")
+	return l.IsOf("conmon", container)
 }
 
 // leads reports whether p leads to the endpoint already: then who listens there

@@ -4,14 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/bowline-net/bowline/internal/netns"
-	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // A criHost is a machine with containerd, as a node of Kubernetes has it.
@@ -182,13 +180,7 @@ func (p *pod) learn() error {
 // as returns the pod's namespace as a sandbox, for what those can do.
 func (p *pod) as() *sandbox {
 	p.h.t.Helper()
-	path := filepath.Join(fmt.Sprintf("/proc/%d/root", p.h.pid), p.netns)
-	ns, err := netns.Open(path)
-	if err != nil {
-		p.h.t.Fatal(err)
-	}
-	p.h.t.Cleanup(func() { ns.Close() })
-	return &sandbox{h: p.h.host, id: p.id, path: path, ns: ns}
+	return p.h.machine.as(p.config.Metadata.Name, filepath.Join(fmt.Sprintf("/proc/%d/root", p.h.pid), p.netns))
 }
 
 func (p *pod) stop() {

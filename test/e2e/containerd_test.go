@@ -50,6 +50,7 @@ func testContainerd(t *testing.T, dir, install, other string) {
 	}{
 		{"guide", func(h *criHost) { criGuide(h, g) }},
 		{"reach", criReach},
+		{"ports", criPorts},
 		{"bandwidth", criBandwidth},
 		{"capabilities", criCapabilities},
 		{"calls", criCalls},
@@ -134,6 +135,47 @@ func criReach(h *criHost) {
 	a.mustReach(outside4, outside6)
 }
 
+// criPorts: host ports of a pod, of both families and protocols, from everywhere;
+// one that is taken; and one that is free again.
+func criPorts(h *criHost) {
+	config := podConfig("a", [2]int32{18080, 80})
+	config.PortMappings = append(config.PortMappings,
+		&cri.PortMapping{HostPort: 18053, ContainerPort: 53, Protocol: cri.Protocol_UDP},
+		&cri.PortMapping{HostPort: 18090, ContainerPort: 80, HostIp: "127.0.0.1"})
+	a, b, out := h.pod(config), h.pod(podConfig("b")), h.beyond()
+	a.as().serve("[::]:80")
+	a.as().serveUDP("[::]:53")
+	out.mustSee(host4+":18080", outside4)
+	out.mustSee(at(host6, "18080"), outside6)
+	for addr, want := range map[string]string{host4: outside4, host6: outside6} {
+		if seen, err := out.askUDP(at(addr, "18053")); err != nil || strings.TrimPrefix(seen, "::ffff:") != want {
+			h.t.Errorf("UDP from beyond to %s is seen as %q, %v; want %s", addr, seen, err, want)
+		}
+	}
+	out.asks(host4+":18090", false)
+	h.itself().asks("127.0.0.1:18090", true)
+	for _, addr := range []string{host4, host6} {
+		a.as().mustSee(at(addr, "18080"), "")
+		b.as().mustSee(at(addr, "18080"), "")
+	}
+	h.itself().asks("127.0.0.1:18080", true)
+	h.itself().asks("[::1]:18080", true)
+
+	before := h.snapshot()
+	_, err := h.tryPod(podConfig("c", [2]int32{18080, 80}))
+	if err == nil || !strings.Contains(err.Error(), "18080") || !strings.Contains(err.Error(), a.id[:12]) {
+		h.t.Errorf("a port that pod %s has: %v, want an error that says so", a.id, err)
+	}
+	if d := diff(before.withoutMarks(), h.snapshot().withoutMarks()); d != "" {
+		h.t.Errorf("a refused pod leaves\n%s", d)
+	}
+	a.stop()
+	out.asks(host4+":18080", false)
+	c := h.pod(podConfig("c2", [2]int32{18080, 80}))
+	c.as().serve("[::]:80")
+	out.mustSee(at(host6, "18080"), outside6)
+}
+
 // criBandwidth: the annotations of a pod limit it, both ways.
 func criBandwidth(h *criHost) {
 	config := podConfig("a")
@@ -202,7 +244,8 @@ func criCapabilities(h *criHost) {
 
 // criRestart ends containerd under running pods and starts it again.
 func criRestart(h *criHost, signal string) {
-	a, b := h.pod(podConfig("a")), h.pod(podConfig("b"))
+	a, b := h.pod(podConfig("a", [2]int32{18080, 80})), h.pod(podConfig("b"))
+	a.as().serve("[::]:80")
 	lost := a.as().stream(outside4)
 	h.stop("containerd", signal)
 	a.mustReach(b.addrs[1], outside6)
@@ -213,6 +256,7 @@ func criRestart(h *criHost, signal string) {
 	}
 	c := h.pod(podConfig("c"))
 	a.mustReach(append(c.addrs, outside4, outside6)...)
+	h.beyond().mustSee(host4+":18080", outside4)
 	b.stop()
 	b.remove()
 	c.mustReach(a.addrs...)

@@ -37,6 +37,7 @@ func TestPodman(t *testing.T) {
 		{"own addresses", podmanOwnAddresses},
 		{"versions", podmanVersions},
 		{"two networks", podmanTwoNetworks},
+		{"ports", podmanPorts},
 		{"reload", podmanReload},
 		{"restart", podmanRestart},
 		{"pod", podmanPod},
@@ -195,6 +196,55 @@ func podmanTwoNetworks(h *podmanHost) {
 		h.t.Errorf("disconnected, front has\n%s", links)
 	}
 	h.mustReach("front", h.place("both", "bowline").IPAddress, outside4)
+}
+
+// web runs a container whose servers tell callers their addresses.
+func (h *podmanHost) web(name string, args ...string) *sandbox {
+	h.t.Helper()
+	h.container(name, args...)
+	pid := h.podman("inspect", "-f", "{{.State.Pid}}", name)
+	s := h.as(name, fmt.Sprintf("/proc/%d/root/proc/%s/ns/net", h.pid, pid))
+	s.serve("[::]:80")
+	s.serveUDP("[::]:53")
+	return s
+}
+
+// podmanPorts: what -p can say, from everywhere, and after a reload of networks,
+// while Podman's own monitor listens on the same ports to keep others off them.
+func podmanPorts(h *podmanHost) {
+	a := h.web("a", "--network", "bowline", "-p", "18080:80", "-p", "18053:53/udp", "-p", "127.0.0.1:18090:80", "-p", "18100-18104:78-82")
+	h.container("b", "--network", "bowline")
+	out := h.beyond()
+	reaches := func() {
+		h.t.Helper()
+		for addr, want := range map[string]string{host4: outside4, host6: outside6} {
+			out.mustSee(at(addr, "18080"), want)
+			out.mustSee(at(addr, "18102"), want)
+			a.mustSee(at(addr, "18080"), "")
+		}
+		if seen, err := out.askUDP(host4 + ":18053"); err != nil || strings.TrimPrefix(seen, "::ffff:") != outside4 {
+			h.t.Errorf("UDP from beyond is seen as %q, %v", seen, err)
+		}
+		h.itself().asks("127.0.0.1:18080", true)
+		h.itself().asks("127.0.0.1:18090", true)
+		out.asks(host4+":18090", false)
+	}
+	reaches()
+	before := h.snapshot().withoutMarks()
+	if out, err := h.tryPodman("run", "--rm", "--network", "bowline", "-p", "18080:80", "busybox:1", "true"); err == nil || !strings.Contains(out, "18080") {
+		h.t.Errorf("a port that a has: %v %s", err, out)
+	}
+	if d := diff(before, h.snapshot().withoutMarks()); d != "" {
+		h.t.Errorf("a refused container leaves\n%s", d)
+	}
+	h.sh("nft flush ruleset")
+	h.podman("network", "reload", "a")
+	reaches()
+	h.podman("restart", "-t", "0", "a")
+	a = h.as("a", fmt.Sprintf("/proc/%d/root/proc/%s/ns/net", h.pid, h.podman("inspect", "-f", "{{.State.Pid}}", "a")))
+	a.serve("[::]:80")
+	a.serveUDP("[::]:53")
+	reaches()
 }
 
 // podmanReload: "network reload" mends what a flush took, with the addresses as
