@@ -30,9 +30,10 @@ import (
 //	table bridge bowline {                           # F is 4 and 6
 //	  map policy-from { ifname : verdict }           from a port: goto policy-PLAN-egress
 //	  map policy-to   { ifname : verdict }           to a port: goto policy-PLAN-ingress
+//	  set policy-links { ifname }                    the same ports
 //	  map policy-PLAN-DIRECTION-F       { peer . proto . receiver's port : verdict }  goto policy-PLAN-NUMBER
 //	  map policy-PLAN-DIRECTION-F-plain { peer . proto : verdict }  likewise, of protocols without ports
-//	  map policy-PLAN-NUMBER { ifname : verdict }    drop, or goto policy-remember-DIRECTION
+//	  map policy-PLAN-NUMBER { ifname : verdict }    drop, goto policy-deny-egress, or goto policy-remember-DIRECTION
 //	  set policy-flowsF     { ifname . peer . proto . own port . peer's port }
 //	  set policy-peersF     { ifname . peer . proto }  as flows, of protocols without ports
 //	  set policy-fragmentsF { ifname . peer . proto }  has sent, or got, a first fragment
@@ -40,6 +41,8 @@ import (
 //	  set policy-ports      { proto }                those with ports: TCP, UDP, SCTP
 //	  chain policy-egress   { hook prerouting; iifname vmap @policy-from }
 //	  chain policy-ingress  { hook postrouting; oifname vmap @policy-to }
+//	  chain policy-deny-egress { to be dropped by the next }
+//	  chain policy-translated { hook prerouting, after bridge netfilter: what is known as it is now, or new }
 //	  chain policy-PLAN-DIRECTION { jump policy-known-DIRECTION; which rule is met }
 //	  chain policy-PLAN-NUMBER { ifname vmap @policy-PLAN-NUMBER }
 //	  chain policy-known-DIRECTION    { accept ARP, ND, DHCP and what was remembered }
@@ -56,6 +59,8 @@ func policyFrom() *nftables.Set {
 }
 
 func policyTo() *nftables.Set { return verdictMap(bridgeTable(), "policy-to", nftables.TypeIFName) }
+
+func policyLinks() *nftables.Set { return set(bridgeTable(), "policy-links", nftables.TypeIFName) }
 
 func policyPorts() *nftables.Set { return set(bridgeTable(), "policy-ports", nftables.TypeInetProto) }
 
@@ -195,12 +200,16 @@ func (e Endpoint) policyElements(n Network) []element {
 	es := []element{
 		own(policyFrom(), verdict(expr.VerdictGoto, plan+"-"+egress)),
 		own(policyTo(), verdict(expr.VerdictGoto, plan+"-"+ingress)),
+		own(policyLinks(), nil),
 	}
 	key, _, _ = strings.Cut(key, " ") // there can be thousands
 	for i := range uint32(len(e.Policy) + 2) {
 		direction, action := decision(e.Policy, i)
 		v := verdict(expr.VerdictGoto, "policy-remember-"+direction)
-		if action == "deny" {
+		switch {
+		case action == "deny" && direction == egress:
+			v = verdict(expr.VerdictGoto, policyDeny)
+		case action == "deny":
 			v = verdict(expr.VerdictDrop, "")
 		}
 		es = append(es, own(policyHits(ruleName(plan, i)), v))
@@ -233,7 +242,7 @@ func (e Endpoint) setUpPolicy(c *nftables.Conn) error {
 
 // policySets are those that all policies share.
 func policySets() []*nftables.Set {
-	return append(memories(), policyFrom(), policyTo(), policyPorts())
+	return append(memories(), policyFrom(), policyTo(), policyLinks(), policyPorts())
 }
 
 func portedProtocols() []element {

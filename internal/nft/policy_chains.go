@@ -133,6 +133,7 @@ func policyChains() []chain {
 			{"oifname vmap @policy-to", []expr.Any{port(ingress), vmapOf("policy-to")}},
 		}},
 	}
+	chains = append(chains, translatedChains()...)
 	for _, d := range []string{egress, ingress} {
 		four, six := side{d, false}, side{d, true}
 		for _, what := range []string{"known", "remember"} {

@@ -146,7 +146,7 @@ func endpointMaps(c *nftables.Conn) ([]*nftables.Set, error) {
 	if len(maps) == 0 {
 		return nil, err
 	}
-	all := []*nftables.Set{policyFrom(), policyTo()}
+	all := []*nftables.Set{policyFrom(), policyTo(), policyLinks()}
 	for name := range maps {
 		all = append(all, policyHits(name))
 	}
