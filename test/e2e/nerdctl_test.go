@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/bowline-net/bowline/internal/netns"
@@ -14,16 +15,22 @@ import (
 func TestNerdctlOrder(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	h.outside()
+	out := h.outside()
 	const (
 		id   = "default-7886ba4ba3fc6c6c817df217f5901ceafa51ea4edbf38425fb902c62f73e28bf"
 		args = "IgnoreUnknown=1;IP=10.1.0.33;MAC=02:00:00:00:00:33"
 	)
+	asks := func(port int) map[string]any {
+		return map[string]any{
+			"aliases":      map[string]any{"web": []string{"one"}},
+			"portMappings": []any{map[string]any{"HostPort": port, "ContainerPort": 80, "Protocol": "tcp", "HostIP": "0.0.0.0"}},
+		}
+	}
 	c := network("web", web4, web6).with("cniVersion", "1.0.0").
-		with("capabilities", map[string]bool{"aliases": true, "ips": true, "mac": true}).
-		with("runtimeConfig", map[string]any{"aliases": map[string]any{"web": []string{"one"}}})
+		with("capabilities", map[string]bool{"aliases": true, "ips": true, "mac": true, "portMappings": true}).
+		with("runtimeConfig", asks(18401))
 	other := h.sandbox("other")
-	other.add(c)
+	other.add(c.with("runtimeConfig", asks(18402)))
 	for range 2 { // run, and start after a stop
 		before := h.snapshot()
 		s := h.sandbox("one")
@@ -46,6 +53,10 @@ func TestNerdctlOrder(t *testing.T) {
 			if from := map[bool]*sandbox{true: s, false: other}[addr == outside4]; !from.reaches(addr) {
 				t.Errorf("%s does not reach %s", from.id, addr)
 			}
+		}
+		s.serve("[::]:80")
+		if seen, err := out.ask(host4 + ":18401"); err != nil || strings.TrimPrefix(seen, "::ffff:") != outside4 {
+			t.Errorf("the published port sees %q, %v; want %s", seen, err, outside4)
 		}
 		if err := init.Process.Kill(); err != nil {
 			t.Fatal(err)
