@@ -9,6 +9,7 @@ import (
 )
 
 // Counters are what passed a link since it was made, seen from its namespace.
+// Drops are those of the link itself, not those of a queue (see [Handle.QueueDrops]).
 type Counters struct {
 	ReceivedBytes, ReceivedPackets, ReceivedDrops uint64
 	SentBytes, SentPackets, SentDrops             uint64
@@ -52,3 +53,32 @@ func parseCounters(body []byte) (name string, c Counters, ok bool) {
 	})
 	return name, c, ok && name != ""
 }
+
+// QueueDrops returns how many packets the queues of links dropped before they
+// left, because of a limit, by the name of the link. It takes two questions.
+func (h *Handle) QueueDrops(ctx context.Context) (map[string]uint64, error) {
+	links, err := h.Links(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := map[int]string{}
+	for _, l := range links {
+		names[l.Index] = l.Name
+	}
+	drops := map[string]uint64{}
+	err = h.conn.get(qdiscMessage(unix.RTM_GETQDISC, unix.NLM_F_DUMP, 0, 0, 0, 0), true, func(body []byte) {
+		if len(body) < tcmsgLen {
+			return
+		}
+		name := names[int(native32(body[4:]))]
+		within(body[tcmsgLen:], func(typ uint16, data []byte) {
+			// struct gnet_stats_queue: length, backlog, drops, ...
+			if typ == statsQueue && len(data) >= 12 && name != "" {
+				drops[name] += uint64(native32(data[8:]))
+			}
+		}, unix.TCA_STATS2)
+	})
+	return drops, failure("list queues of links", err)
+}
+
+const statsQueue = 3 // TCA_STATS_QUEUE

@@ -17,6 +17,13 @@ func (d *driver) Count(ctx context.Context, places []bowline.Place) ([]*bowline.
 	if err != nil {
 		return nil, err
 	}
+	limited := func(p bowline.Place) bool { return p.Endpoint.Rates != (bowline.Rates{}) }
+	var drops map[string]uint64
+	if slices.ContainsFunc(places, limited) {
+		if drops, err = d.host.QueueDrops(ctx); err != nil {
+			return nil, err
+		}
+	}
 	var hits map[string][]nft.Hit // by host's end
 	if slices.ContainsFunc(places, func(p bowline.Place) bool { return len(p.Endpoint.Policy) > 0 }) {
 		if hits, err = d.rules.PolicyHits(ctx); err != nil {
@@ -25,11 +32,12 @@ func (d *driver) Count(ctx context.Context, places []bowline.Place) ([]*bowline.
 	}
 	counts := make([]*bowline.Counts, len(places))
 	for i, p := range places {
-		if c, ok := links[outerName(p.Network, p.Endpoint.ID)]; ok {
+		out, in := outerName(p.Network, p.Endpoint.ID), ifbName(p.Network, p.Endpoint.ID) // where its limits are
+		if c, ok := links[out]; ok {
 			counts[i] = &bowline.Counts{
-				ReceivedBytes: c.SentBytes, ReceivedPackets: c.SentPackets, ReceivedDrops: c.SentDrops,
-				SentBytes: c.ReceivedBytes, SentPackets: c.ReceivedPackets, SentDrops: c.ReceivedDrops,
-				Policy: policyCounts(p.Endpoint, hits[outerName(p.Network, p.Endpoint.ID)]),
+				ReceivedBytes: c.SentBytes, ReceivedPackets: c.SentPackets, ReceivedDrops: c.SentDrops + drops[out],
+				SentBytes: c.ReceivedBytes, SentPackets: c.ReceivedPackets, SentDrops: c.ReceivedDrops + drops[in],
+				Policy: policyCounts(p.Endpoint, hits[out]),
 			}
 		}
 	}
