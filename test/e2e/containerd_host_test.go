@@ -28,7 +28,9 @@ func newCRIHost(t *testing.T, other string) *criHost {
 	if other != "" {
 		h.plugins = "/opt/cni/bin"
 		h.env = append(h.env, "PATH="+other+":"+os.Getenv("PATH"))
-		h.sh("rm /etc/containerd/config.toml") // of the distribution's
+		h.sh("rm -f /etc/containerd/config.toml") // of the distribution's
+	} else if !fileExists("/etc/containerd/config.toml") { // which not all distributions have
+		h.write("/etc/containerd/config.toml", "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/usr/lib/cni\"\n")
 	}
 	self, err := os.Executable()
 	if err != nil {
