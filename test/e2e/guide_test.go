@@ -183,7 +183,9 @@ func (g *guide) block(t testing.TB, b block) {
 	}
 }
 
-// command runs one command, and compares what it prints if the guide says it.
+// command runs one command, and compares what it prints if the guide says it. A
+// download is tried again for a while: a reader is slower than a test, and finds
+// the server up.
 func (g *guide) command(t testing.TB, where, command string, want []string) {
 	t.Helper()
 	if f := g.run[command]; f != nil {
@@ -193,17 +195,33 @@ func (g *guide) command(t testing.TB, where, command string, want []string) {
 	if g.replace != nil {
 		command = g.replace.Replace(command)
 	}
-	// One shell after another, each with the variables of the one before.
-	cmd := g.m.inside("bash", "-c", "cd "+g.m.dir+"/clone; [ ! -e ../session ] || . ../session; set -a\n"+command+"\nrc=$?; export -p >../session; exit $rc")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %s: %v\n%s", where, command, err, out)
+	once := func() error {
+		// One shell after another, each with the variables of the one before.
+		cmd := g.m.inside("bash", "-c", "cd "+g.m.dir+"/clone; [ ! -e ../session ] || . ../session; set -a\n"+command+"\nrc=$?; export -p >../session; exit $rc")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w\n%s", where, command, err, out)
+		}
+		if got := strings.TrimSpace(string(out)); !prints(got, want) {
+			return fmt.Errorf("%s: %s prints\n%s\nthe guide says\n%s", where, command, got, strings.Join(want, "\n"))
+		}
+		return nil
 	}
-	got := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if strings.Contains(command, "wget ") {
+		eventually(t, once)
+	} else if err := once(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// prints reports whether the first lines are those that the guide says.
+func prints(got string, want []string) bool {
+	lines := strings.Split(got, "\n")
 	for i, w := range want {
 		pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(w), `\.\.\.`, ".*") + "$"
-		if i >= len(got) || !regexp.MustCompile(pattern).MatchString(got[i]) {
-			t.Fatalf("%s: %s prints\n%s\nthe guide says\n%s", where, command, out, strings.Join(want, "\n"))
+		if i >= len(lines) || !regexp.MustCompile(pattern).MatchString(lines[i]) {
+			return false
 		}
 	}
+	return true
 }
