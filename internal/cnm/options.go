@@ -20,6 +20,7 @@ func dockerKeys() map[string]string {
 		"com.docker.network.bridge.name":                    "bridge",
 		"com.docker.network.bridge.enable_icc":              "icc",
 		"com.docker.network.bridge.enable_ip_masquerade":    "ipMasq",
+		"com.docker.network.bridge.host_binding_ipv4":       "publishAddress",
 		"com.docker.network.bridge.gateway_mode_ipv4":       "gatewayMode4",
 		"com.docker.network.bridge.gateway_mode_ipv6":       "gatewayMode6",
 		"com.docker.network.bridge.trusted_host_interfaces": "trustedInterfaces",

@@ -1,7 +1,6 @@
 package cnm
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,7 +42,7 @@ func portMappings(labels map[string]json.RawMessage) ([]bowline.PortMapping, err
 		}
 		ms = append(ms, m)
 	}
-	return rows(ms), nil
+	return bowline.JoinPorts(ms), nil
 }
 
 // onlyIPv4 reports whether another endpoint of the sandbox publishes to IPv6.
@@ -87,33 +86,6 @@ func (b portBinding) mapping(place string) (bowline.PortMapping, error) {
 	return m, nil
 }
 
-// rows joins mappings of ports in a row, and puts all in one order: dockerd's
-// is another each time.
-func rows(ms []bowline.PortMapping) []bowline.PortMapping {
-	slices.SortFunc(ms, func(a, b bowline.PortMapping) int {
-		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), a.HostIP.Compare(b.HostIP),
-			cmp.Compare(a.HostPort, b.HostPort), cmp.Compare(a.HostPortEnd, b.HostPortEnd), cmp.Compare(a.Port, b.Port))
-	})
-	ms = slices.Compact(ms)
-	var out []bowline.PortMapping
-	for _, m := range ms {
-		if len(out) > 0 && inRow(out[len(out)-1], m) {
-			last := &out[len(out)-1]
-			last.Count = uint16(last.Ports() + 1)
-			continue
-		}
-		out = append(out, m)
-	}
-	return out
-}
-
-// inRow reports whether m is the next port after those of row.
-func inRow(row, m bowline.PortMapping) bool {
-	n := row.Ports()
-	return row.Protocol == m.Protocol && row.HostIP == m.HostIP && row.HostPort != 0 && row.HostPortEnd == 0 && m.HostPortEnd == 0 &&
-		int(m.HostPort) == int(row.HostPort)+n && int(m.Port) == int(row.Port)+n
-}
-
 // publisher returns the driver as one that publishes; silence would leave a
 // service unreachable that was asked for.
 func (d *NetworkDriver) publisher(ports []bowline.PortMapping) (bowline.Publisher, error) {
@@ -137,29 +109,41 @@ func (d *NetworkDriver) programConnectivity(ctx context.Context, r connectivityR
 	if err != nil || p == nil {
 		return empty{}, err
 	}
+	err = d.program(ctx, p, r, ports)
+	if errors.Is(err, bowline.ErrConflict) {
+		// Perhaps it is the container itself that has the port, from before
+		// dockerd was killed.
+		d.sweep(ctx)
+		err = d.program(ctx, p, r, ports)
+	}
+	return empty{}, err
+}
+
+// program publishes the ports instead of what was published for the endpoint.
+func (d *NetworkDriver) program(ctx context.Context, p bowline.Publisher, r connectivityRequest, ports []bowline.PortMapping) error {
 	unlock, err := d.locks.lock(ctx, r.NetworkID)
 	if err != nil {
-		return empty{}, err
+		return err
 	}
 	defer unlock()
 	n, err := d.networks.Get(ctx, r.NetworkID)
 	if err != nil {
-		return empty{}, err
+		return err
 	}
 	rec, err := d.endpoints.Get(ctx, d.Name, n.ID, r.EndpointID)
 	if errors.Is(err, fs.ErrNotExist) {
-		return empty{}, unknownEndpoint(n.ID, r.EndpointID)
+		return unknownEndpoint(n.ID, r.EndpointID)
 	}
 	if err != nil {
-		return empty{}, err
+		return err
 	}
 	switch {
 	case len(ports) > 0:
-		return empty{}, d.publish(ctx, p, n, rec, ports)
+		return d.publish(ctx, p, n, rec, ports)
 	case len(rec.Ports) > 0:
-		return empty{}, d.unpublish(ctx, p, n, rec)
+		return d.unpublish(ctx, p, n, rec)
 	}
-	return empty{}, nil
+	return nil
 }
 
 // publish has the driver publish ports in place of those of the record, which

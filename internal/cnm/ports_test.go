@@ -131,7 +131,9 @@ func TestPublish(t *testing.T) {
 		if got := strings.Join(r.taken(), "; "); got != wantCalls {
 			t.Errorf("%s %s asked the driver\n got %s\nwant %s", method, body, got, wantCalls)
 		}
-		p.mustPublish("e", wantPorts)
+		if wantPorts != "" {
+			p.mustPublish("e", wantPorts)
+		}
 	}
 	step("ProgramExternalConnectivity", program("n", "e"), "", "[]")
 	step("ProgramExternalConnectivity", program("n", "e", bind80, bind53), "Publish n e [8080->80/tcp 127.0.0.1:0->53/udp]", "[8080->80/tcp 127.0.0.1:32768->53/udp]")
@@ -143,6 +145,15 @@ func TestPublish(t *testing.T) {
 		t.Errorf("taken port: %d %s, want %s", status, got, want)
 	}
 	p.mustPublish("f", "[]")
+	r.taken()
+
+	// Unless the holder is dead, and only nobody has told us.
+	delete(r.links, "host-e")
+	step("ProgramExternalConnectivity", program("n", "f", bind80), "Publish n f [8080->80/tcp]; DeleteEndpoint n e; Publish n f [8080->80/tcp]", "")
+	p.mustPublish("f", "[8080->80/tcp]")
+	p.must("NetworkDriver.RevokeExternalConnectivity", on("n", "f"))
+	p.must("NetworkDriver.CreateEndpoint", endpoint("n", "e"))
+	p.must("NetworkDriver.ProgramExternalConnectivity", program("n", "e", bind80))
 	r.taken()
 
 	p = newPlugin(t, r) // as after kill -9: the ports that were chosen are published again

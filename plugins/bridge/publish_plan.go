@@ -137,8 +137,10 @@ func taken(leads []lead) []nft.Port {
 	return ps
 }
 
-// known reports whether every host port is known.
-func known(leads []lead) bool { return !slices.ContainsFunc(leads, lead.chosen) }
+// known reports whether every host port is known, of those that lead somewhere.
+func known(leads []lead) bool {
+	return !slices.ContainsFunc(leads, func(l lead) bool { return l.chosen() && len(l.ports) > 0 })
+}
 
 // ports are what the firewall knows of the endpoint's mappings. They are not
 // known if a port has yet to be chosen, or if nothing is known of the endpoint

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"errors"
+	"strings"
+	"sync"
 	"testing"
 )
 
@@ -110,4 +112,80 @@ func TestGatewayModes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDirectPorts: published ports at the containers' own addresses, where the
+// network is routed, and from a link that it trusts; nothing else is led there.
+func TestDirectPorts(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name       string
+		options    map[string]any
+		translated bool // the host's port leads there too
+		across     bool // another network of ours reaches the port there
+	}{
+		{"routed", map[string]any{"gatewayMode4": "routed", "gatewayMode6": "routed"}, false, true},
+		{"trusted by nat", map[string]any{"gatewayMode4": "nat", "gatewayMode6": "nat", "trustedInterfaces": "up0"}, true, false},
+		{"trusted", map[string]any{"trustedInterfaces": []any{"up0"}}, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			out := direct(h, web4, web6)
+			c := network("web", web4, web6).publishing(8080)
+			for k, v := range tt.options {
+				c = c.with(k, v)
+			}
+			a, other := h.sandbox("a"), h.sandbox("other")
+			r := a.add(c)
+			other.add(network("db", db4, db6))
+			a.serve("[::]:80")
+			a.serve("[::]:81")
+			var wg sync.WaitGroup
+			for _, family := range []string{"4", "6"} {
+				addr, host := r.addr(family), host4
+				if family == "6" {
+					host = host6
+				}
+				wg.Go(func() { out.asks(at(addr, "80"), true) })
+				wg.Go(func() { out.asks(at(addr, "81"), false) })
+				wg.Go(func() { out.asks(at(host, "8080"), tt.translated) })
+				wg.Go(func() { other.asks(at(addr, "80"), tt.across) })
+				wg.Go(func() { other.asks(at(addr, "81"), false) })
+			}
+			wg.Wait()
+			if err := a.check(c, r); err != nil {
+				t.Errorf("CHECK: %v", err)
+			}
+			a.del(c, r)
+			for _, table := range []string{"ip", "ip6"} {
+				if left := h.run("nft", "list", "table", table, "bowline"); strings.Contains(left, "8080") || strings.Contains(left, "a/eth0") {
+					t.Errorf("DEL left %s", left)
+				}
+			}
+		})
+	}
+}
+
+// TestNeighboursReachWhatIsPublished: with icc=false they reach each other's
+// published ports, at the host's address as everybody does, and nothing else.
+// Where bridged packets pass the IP firewall they do not: there the kernel
+// translates on the bridge, whose ports are isolated from each other.
+func TestNeighboursReachWhatIsPublished(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.try("sysctl", "-w", "net.bridge.bridge-nf-call-iptables=0", "net.bridge.bridge-nf-call-ip6tables=0") // where there are any
+	c := network("web", web4, web6).with("icc", false)
+	a, b := h.sandbox("a"), h.sandbox("b")
+	r := a.add(c.publishing(8080))
+	rb := b.add(c)
+	a.serve("[::]:80")
+	var wg sync.WaitGroup
+	for _, family := range []string{"4", "6"} {
+		gw := rb.gateway(family)
+		wg.Go(func() { b.asks(at(gw, "8080"), true) })
+		wg.Go(func() { a.asks(at(gw, "8080"), true) })
+		wg.Go(func() { b.asks(at(r.addr(family), "80"), false) })
+	}
+	wg.Wait()
 }

@@ -128,22 +128,6 @@ func dockerWrongOptions(h *dockerHost) {
 	}
 }
 
-func dockerPublish(h *dockerHost) {
-	if reference() {
-		h.t.Skip("Docker's bridge publishes")
-	}
-	h.network("ports")
-	out, err := h.tryCLI("run", "--name", "c1", "--network", "ports", "-p", "18080:80", "bb:1", "true")
-	if want := "bowline-bridge publishes no ports"; err == nil || !strings.Contains(out, want) {
-		h.t.Errorf("run -p: %v %s; want %s", err, out, want)
-	}
-	// Exposing is not publishing, and another network's ports are not ours.
-	h.container("c2", "--network", "ports", "--expose", "80")
-	h.container("c3", "--network", "bridge", "-p", "18081:80")
-	h.cli("network", "connect", "ports", "c3")
-	h.mustReach("c2", h.place("c3", "ports").IPAddress)
-}
-
 func dockerConnect(h *dockerHost) {
 	h.network("one", "--subnet", "10.84.0.0/24")
 	h.network("two", "--subnet", "10.85.0.0/24")

@@ -66,7 +66,7 @@ func TestUFW(t *testing.T) {
 
 	h.ufw("reload")
 	gets(a, false)
-	if err := a.check(c, ra); err == nil || !strings.Contains(err.Error(), "chain BOWLINE") {
+	if err := a.check(c, ra); err == nil || !strings.Contains(err.Error(), "chain ufw-after-forward") {
 		t.Errorf("CHECK after a reload: %v, want an error", err)
 	}
 	rb := b.add(c)
