@@ -30,6 +30,13 @@ func RoutesOf(r state.Endpoint, a bowline.Attachment) []bowline.Route {
 	return l.routes
 }
 
+// DefaultRoutes returns those through the attachment's gateways.
+func DefaultRoutes(a bowline.Attachment) []bowline.Route {
+	var l lease
+	l.applyGateways(bowline.Attachment{Gateways: a.Gateways})
+	return l.routes
+}
+
 // Dress gives the attachment's link, which is in the sandbox, what differs from
 // its addresses and routes, and brings it up. It does not wait for duplicate
 // address detection.

@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -119,6 +120,34 @@ func (h *Handle) LinkRoutes(ctx context.Context, index int, v6 bool) ([]Entry, e
 		}
 	})
 	return all, failure(fmt.Sprintf("list routes of link %d", index), err)
+}
+
+// EnsureConnected adds the route to the address's prefix, as the kernel does by
+// itself when the link gets the address.
+func (h *Handle) EnsureConnected(ctx context.Context, index int, p netip.Prefix) error {
+	what := fmt.Sprintf("add route to %s", p.Masked())
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	m := newMsg(unix.RTM_NEWROUTE, unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	scope := uint8(unix.RT_SCOPE_LINK)
+	if p.Addr().Is6() {
+		scope = unix.RT_SCOPE_UNIVERSE
+	}
+	// struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags.
+	m.b = append(m.b, family(p.Addr()), uint8(p.Bits()), 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_KERNEL, scope, unix.RTN_UNICAST)
+	m.u32s(0)
+	m.attr(unix.RTA_DST, p.Masked().Addr().AsSlice())
+	m.u32(unix.RTA_OIF, uint32(index))
+	if p.Addr().Is4() {
+		m.attr(unix.RTA_PREFSRC, p.Addr().AsSlice())
+	} else {
+		m.u32(unix.RTA_PRIORITY, 256)
+	}
+	if err := h.conn.do(m); !isExist(err) {
+		return failure(what, err)
+	}
+	return nil
 }
 
 // PortTags returns the VLANs of all bridge ports by index, in the form of [Tags].

@@ -31,6 +31,8 @@ func verbs() []verb {
 		{"serve", "", "serve Docker as its network driver", Spec.serve},
 		{"list", "[-json]", "print the endpoints that exist", Spec.list},
 		{"prune", "", "remove what no container uses any more", Spec.prune},
+		{"diff", "[-json]", "print what is not as it was left", Spec.differs},
+		{"repair", "[-watch] [-json]", "make right what is not as it was left", Spec.repairs},
 		{"stats", "[-json]", "print what passed each endpoint", Spec.stats},
 		{"explain", "[-container ID] [-netns PATH] [-ifname NAME] [-json] ADD|DEL", "print what a CNI command would do, and do nothing; its configuration is on standard input", Spec.explain},
 		{"shape", "[-KEY RATE] NETWORK ENDPOINT", "limit the rates of an endpoint, by the keys ingressRate and so on", Spec.shape},

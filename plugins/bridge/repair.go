@@ -88,11 +88,7 @@ func (s *survey) repairGateways(ctx context.Context, n bowline.NetworkConfig, o 
 			}
 			continue
 		}
-		r := bowline.Route{Dst: p.Prefix.Masked()}
-		if p.Prefix.Addr().Is6() {
-			r.Priority = 256 // as the kernel has it
-		}
-		if _, err := s.d.host.EnsureRoute(ctx, dev.Index, r); err != nil {
+		if err := s.d.host.EnsureConnected(ctx, dev.Index, gatewayPrefix(p)); err != nil {
 			return err
 		}
 	}
