@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -21,9 +22,10 @@ func (a *app) stats() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "stats [--watch [--interval TIME]]",
 		Short: "show what passed each attachment",
-		Long: "stats shows what passed each attachment, seen from the container: bytes, packets and\n" +
-			"packets dropped, whichever engine attached it. With --watch it goes on and shows\n" +
-			"what passes per second; with --json too it prints an array of rows per line",
+		Long: "stats shows what passed each attachment, seen from the container: bytes, packets,\n" +
+			"packets dropped, and packets that its policy denied, whichever engine attached it.\n" +
+			"With --watch it goes on and shows what passes per second; with --json too it prints\n" +
+			"an array of rows per line",
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if interval <= 0 {
@@ -69,11 +71,27 @@ type sample struct {
 }
 
 func printTotals(w io.Writer, rows []runtime.Stat) {
-	fmt.Fprintf(w, "NETWORK\tCONTAINER\tLINK\tRECEIVED\tPACKETS\tDROPS\tSENT\tPACKETS\tDROPS\n")
+	fmt.Fprintf(w, "NETWORK\tCONTAINER\tLINK\tRECEIVED\tPACKETS\tDROPS\tSENT\tPACKETS\tDROPS\tDENIED\n")
 	for _, s := range rows {
-		fmt.Fprintf(w, "%.24s\t%.32s\t%s\t%s\t%d\t%d\t%s\t%d\t%d\n", s.Network, s.Container, cmp.Or(s.Interface, "-"),
+		fmt.Fprintf(w, "%.24s\t%.32s\t%s\t%s\t%d\t%d\t%s\t%d\t%d", s.Network, s.Container, cmp.Or(s.Interface, "-"),
 			size(float64(s.ReceivedBytes)), s.ReceivedPackets, s.ReceivedDrops, size(float64(s.SentBytes)), s.SentPackets, s.SentDrops)
+		if n, any := denied(s); any {
+			fmt.Fprintf(w, "\t%d\n", n)
+		} else {
+			fmt.Fprint(w, "\t-\n")
+		}
 	}
+}
+
+// denied returns how many packets the attachment's policy has denied; any is
+// false if it has none.
+func denied(s runtime.Stat) (n uint64, any bool) {
+	for _, p := range s.Policy {
+		if strings.HasPrefix(p.Rule, "deny ") {
+			n += p.Packets
+		}
+	}
+	return n, len(s.Policy) > 0
 }
 
 // printSample prints what passed from one look to the next: a screenful if
@@ -107,17 +125,23 @@ func printRates(w io.Writer, before, now sample) {
 		}
 		return float64(now-before) / seconds
 	}
-	fmt.Fprintf(w, "NETWORK\tCONTAINER\tLINK\tRECEIVED/s\tPACKETS/s\tDROPS/s\tSENT/s\tPACKETS/s\tDROPS/s\n")
+	fmt.Fprintf(w, "NETWORK\tCONTAINER\tLINK\tRECEIVED/s\tPACKETS/s\tDROPS/s\tSENT/s\tPACKETS/s\tDROPS/s\tDENIED/s\n")
 	for _, s := range now.rows {
 		b, known := was[[3]string{s.Driver, s.Network, s.ID}]
 		fmt.Fprintf(w, "%.24s\t%.32s\t%s", s.Network, s.Container, cmp.Or(s.Interface, "-"))
 		if !known {
-			fmt.Fprint(w, "\t-\t-\t-\t-\t-\t-\n")
+			fmt.Fprint(w, "\t-\t-\t-\t-\t-\t-\t-\n")
 			continue
 		}
-		fmt.Fprintf(w, "\t%s\t%.0f\t%.0f\t%s\t%.0f\t%.0f\n",
+		fmt.Fprintf(w, "\t%s\t%.0f\t%.0f\t%s\t%.0f\t%.0f",
 			size(rate(b.ReceivedBytes, s.ReceivedBytes)), rate(b.ReceivedPackets, s.ReceivedPackets), rate(b.ReceivedDrops, s.ReceivedDrops),
 			size(rate(b.SentBytes, s.SentBytes)), rate(b.SentPackets, s.SentPackets), rate(b.SentDrops, s.SentDrops))
+		before, _ := denied(b)
+		if n, any := denied(s); any {
+			fmt.Fprintf(w, "\t%.0f\n", rate(before, n))
+		} else {
+			fmt.Fprint(w, "\t-\n")
+		}
 	}
 }
 

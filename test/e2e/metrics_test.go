@@ -82,6 +82,10 @@ func TestMetrics(t *testing.T) {
 	if _, err := h.sandbox("wrong").tryAdd(network("wrong").with("mut", "1400")); code(err) != 7 {
 		t.Fatalf("ADD with a wrong option: %v", err)
 	}
+	shy := h.sandbox("shy")
+	c := network("shy", "10.9.0.0/29").with("policy", []any{"deny egress udp 9"})
+	shyResult := shy.add(c)
+	send(t, shy.ns, net.JoinHostPort(shyResult.gateway("4"), "9"))
 	socket := filepath.Join(h.dir, "metrics.sock")
 	defer h.serve("bowline-bridge", "-metrics", "unix:"+socket)()
 	got := scrape(t, socket)
@@ -93,6 +97,9 @@ func TestMetrics(t *testing.T) {
 		if len(b) != 1 || len(p) != 1 || len(d) != 1 || b[0].GetCounter().GetValue() < 5*1028 || p[0].GetCounter().GetValue() < 5 {
 			t.Errorf("%s: bytes %v, packets %v, drops %v", way, b, p, d)
 		}
+	}
+	if p := find(got, "bowline_policy_packets_total", "network=shy", "container=shy", "rule=deny egress udp 9", "engine=cni"); len(p) != 1 || p[0].GetCounter().GetValue() != 1 {
+		t.Errorf("packets denied: %v", p)
 	}
 	for code, least := range map[string]uint64{"0": 2, "7": 1} {
 		op := find(got, "bowline_operation_duration_seconds", "driver=bridge", "face=cni", "verb=ADD", "code="+code)
@@ -110,7 +117,7 @@ func TestMetrics(t *testing.T) {
 	}
 	h.bowline("sandbox", "rm", "one")
 	got = scrape(t, socket)
-	if gone, left := find(got, "bowline_attachment_receive_bytes_total", "container=one"), find(got, "bowline_attachment_receive_bytes_total"); len(gone) != 0 || len(left) != 1 {
+	if gone, left := find(got, "bowline_attachment_receive_bytes_total", "container=one"), find(got, "bowline_attachment_receive_bytes_total"); len(gone) != 0 || len(left) != 2 {
 		t.Errorf("one is gone, but its metrics are %v, and %d others are left", gone, len(left))
 	}
 	once := parseMetrics(t, []byte(h.bowline("metrics", "--once")))
