@@ -27,7 +27,7 @@ func shapers(o options) []shaper {
 	}
 	return []shaper{
 		{ourSide(o), func(uint64) uint64 { return 0 }},
-		{reference("reference, burst as ours"), func(rate uint64) uint64 { return max(rate/100, 128<<10) }},
+		{reference("reference, burst as ours"), func(rate uint64) uint64 { return rate / 40 }},
 		{reference("reference, burst of containerd"), func(uint64) uint64 { return 1<<32 - 1 }},
 	}
 }

@@ -61,10 +61,10 @@ func shown(t testing.TB, ns *netns.Handle) string {
 }
 
 const (
-	outShown   = "outer tbf %d %d\n"
-	inShown    = "outer ingress\nouter redirected to ifb0\nifb0 tbf %d %d\n"
-	ifbShown   = "ifb0 ifb as it should be: true\n"
-	gigabyte10 = 12500000 // bytes that 10 Gbit/s lets pass in 10 ms
+	outShown  = "outer tbf %d %d\n"
+	inShown   = "outer ingress\nouter redirected to ifb0\nifb0 tbf %d %d\n"
+	ifbShown  = "ifb0 ifb as it should be: true\n"
+	gigabit10 = 31250000 // bytes that 10 Gbit/s lets pass in 25 ms
 )
 
 func TestCreateVethLimits(t *testing.T) {
@@ -75,9 +75,10 @@ func TestCreateVethLimits(t *testing.T) {
 		want   string
 	}{
 		{"none", link.Limits{IFB: "ifb0"}, ""},
-		{"out", between(100*mbit, 0), fmt.Sprintf(outShown, 100000000, 125000)},
-		{"in", between(0, 10*mbit), fmt.Sprintf(inShown+ifbShown, 10000000, 16384)},
-		{"both, more than 32 bits of bytes", between(10000*mbit, 100000*mbit), fmt.Sprintf(outShown+inShown+ifbShown, uint64(10e9), gigabyte10, uint64(100e9), gigabyte10*10)},
+		{"out", between(100*mbit, 0), fmt.Sprintf(outShown, 100000000, 312500)},
+		{"in", between(0, 10*mbit), fmt.Sprintf(inShown+ifbShown, 10000000, 31250)},
+		{"both, more than 32 bits of bytes", between(10000*mbit, 100000*mbit), fmt.Sprintf(outShown+inShown+ifbShown, uint64(10e9), gigabit10, uint64(100e9), gigabit10*10)},
+		{"slow", between(mbit, 0), fmt.Sprintf(outShown, 1000000, 16384)},
 		{"burst as asked for", link.Limits{Out: link.Bucket{Rate: 10 * mbit, Burst: 100000}}, fmt.Sprintf(outShown, 10000000, 100000)},
 		{"burst of a frame at least", link.Limits{Out: link.Bucket{Rate: 10 * mbit, Burst: 100}}, fmt.Sprintf(outShown, 10000000, 1518)},
 	}
@@ -159,7 +160,7 @@ func TestLimitRepairs(t *testing.T) {
 	for _, breaks := range []string{
 		"tc qdisc del dev outer root",
 		"tc qdisc replace dev outer root handle 1: tbf rate 1mbit burst 10kb limit 100kb",
-		"tc qdisc replace dev outer root handle 7: tbf rate 10mbit burst 16kb limit 98304",
+		"tc qdisc replace dev outer root handle 7: tbf rate 10mbit burst 31250 limit 62500",
 		"tc qdisc del dev outer ingress",
 		"tc filter del dev outer ingress",
 		"tc qdisc del dev ifb0 root",
