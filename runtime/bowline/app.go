@@ -65,7 +65,7 @@ func (a *app) root() *cobra.Command {
 	root := group(&cobra.Command{
 		Use:         "bowline",
 		Short:       "bowline keeps sandboxes and attaches them to container networks",
-		Annotations: map[string]string{"exit": "0 done, 1 failed, 2 wrong usage, 3 found something (check, doctor)"},
+		Annotations: map[string]string{"exit": "0 done, 1 failed, 2 wrong usage, 3 found something (check, diff, repair, doctor)"},
 		Example: "  bowline network create web --ipv6\n" +
 			"  bowline sandbox create one two\n" +
 			"  bowline connect one web\n" +
@@ -73,7 +73,7 @@ func (a *app) root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	},
-		a.network(), a.sandbox(), a.connect(), a.disconnect(), a.ls(), a.stats(), a.metrics(), a.shape(), a.policy(), a.explain(), a.check(), a.gc(),
+		a.network(), a.sandbox(), a.connect(), a.disconnect(), a.ls(), a.stats(), a.metrics(), a.shape(), a.policy(), a.explain(), a.check(), a.diff(), a.repair(), a.gc(),
 		a.doctor(), a.demo(), a.version(), a.completion(),
 	)
 	root.SetOut(a.stdout)
