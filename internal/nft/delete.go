@@ -133,7 +133,7 @@ func (h *Handle) DeleteNetwork(ctx context.Context, n Network) error {
 				return err
 			}
 		}
-		if err := prunePolicies(c, nil); err != nil {
+		if err := h.pruneUnused(c); err != nil {
 			return err
 		}
 		return pruneTable(c, bridgeTable(), guarded(), allowed(), policyFrom(), policyTo())

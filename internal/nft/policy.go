@@ -51,8 +51,8 @@ import (
 const policyPrefix = "policy-"
 
 // policyMemory bounds each set of what is remembered, for all endpoints together:
-// as many as conntrack has flows on a host of 8 GiB.
-const policyMemory = 1 << 18
+// some 50 MB, and twice as many as conntrack has flows on a host of 8 GiB.
+const policyMemory = 1 << 19
 
 func policyFrom() *nftables.Set {
 	return verdictMap(bridgeTable(), "policy-from", nftables.TypeIFName)

@@ -40,7 +40,7 @@ func (h *Handle) ReplacePolicy(ctx context.Context, n Network, e Endpoint) error
 		if err := forgetFlows(c, e.Port); err != nil {
 			return err
 		}
-		return prunePolicies(c, nil)
+		return h.pruneUnused(c)
 	}))
 }
 

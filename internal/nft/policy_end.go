@@ -3,61 +3,106 @@ package nft
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/bowline-net/bowline"
 )
 
 // prunePolicies removes what nobody needs any more after an endpoint with that
-// policy is gone. Nobody may add elements meanwhile.
+// policy is gone; after one whose policy is not known if that is empty. Nobody
+// adds elements meanwhile.
 func (h *Handle) prunePolicies(policy []bowline.PolicyRule) error {
 	unlock, err := h.lock(unix.LOCK_EX)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	return h.with(func(c *nftables.Conn) error { return prunePolicies(c, policy) })
+	return h.with(func(c *nftables.Conn) error {
+		if len(policy) > 0 {
+			// Others have mostly the same policy, and a chain says how many do.
+			if used, err := h.planUsed(planName(policy)); err != nil || used {
+				return err
+			}
+		}
+		return h.pruneUnused(c)
+	})
 }
 
-// prunePolicies removes all that policies need if no endpoint has one, else the
-// plan of the one given, or all plans if that is nil, as far as nobody uses
-// them.
-func prunePolicies(c *nftables.Conn, policy []bowline.PolicyRule) error {
+// pruneUnused removes the plans that no endpoint has, and all that policies need
+// if there is no other. Nobody may add elements meanwhile.
+func (h *Handle) pruneUnused(c *nftables.Conn) error {
 	have, err := policyObjects(c)
 	if err != nil || len(have) == 0 {
 		return err
 	}
-	left := 0
-	for _, s := range []*nftables.Set{policyFrom(), policyTo()} {
-		es, err := dump(c, s)
-		if err != nil {
-			return err
-		}
-		left += len(es)
-	}
-	if left == 0 {
-		return flushAway(c, have)
-	}
-	plans := map[string][]policyObject{}
+	var unused, shared []policyObject
+	used := map[string]bool{"": false}
 	for _, o := range have {
-		if o.plan != "" && (policy == nil || o.plan == planName(policy)) {
-			plans[o.plan] = append(plans[o.plan], o)
+		if _, asked := used[o.plan]; !asked {
+			if used[o.plan], err = h.planUsed(o.plan); err != nil {
+				return err
+			}
+		}
+		switch {
+		case o.plan == "":
+			shared = append(shared, o)
+		case !used[o.plan]:
+			unused = append(unused, o)
 		}
 	}
-	var errs []error
-	for _, os := range plans {
-		err := flushAway(c, os)
-		if !errors.Is(err, unix.EBUSY) { // somebody else has the same policy
-			errs = append(errs, err)
+	if !slices.Contains(slices.Collect(maps.Values(used)), true) {
+		unused = append(unused, shared...)
+	}
+	if len(unused) == 0 {
+		return nil
+	}
+	return flushAway(c, unused)
+}
+
+// planUsed reports whether an endpoint has the plan. Trying to remove it would
+// tell as well, but takes the kernel 10 ms to take back.
+func (h *Handle) planUsed(plan string) (bool, error) {
+	for _, direction := range []string{egress, ingress} {
+		use, err := h.chainUse(plan + "-" + direction)
+		if err != nil {
+			return false, err
+		}
+		if int(use) > len(planChain(plan, direction, 0).rules) {
+			return true, nil
 		}
 	}
-	return errors.Join(errs...)
+	return false, nil
+}
+
+// chainUse returns how many rules a chain of the bridge table has, and how many
+// rules and elements lead to it, in sum; 0 if there is none.
+func (h *Handle) chainUse(name string) (uint32, error) {
+	answer, err := h.question(unix.NFT_MSG_GETCHAIN, bridgeTable(),
+		attribute(unix.NFTA_CHAIN_TABLE, []byte(Table+"\x00")), attribute(unix.NFTA_CHAIN_NAME, []byte(name+"\x00")))
+	if err != nil || answer == nil {
+		return 0, err
+	}
+	ad, err := netlink.NewAttributeDecoder(answer)
+	if err != nil {
+		return 0, err
+	}
+	ad.ByteOrder = binary.BigEndian
+	for ad.Next() {
+		if ad.Type() == unix.NFTA_CHAIN_USE {
+			return ad.Uint32(), ad.Err()
+		}
+	}
+	return 0, ad.Err()
 }
 
 // A policyObject is a chain or a set, or both by one name.
