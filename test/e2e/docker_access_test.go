@@ -107,3 +107,31 @@ func dockerIsolated(h *dockerHost) {
 		h.t.Errorf("the host has addresses on the bridge: %s", got)
 	}
 }
+
+// followInstall follows the guide up to the plugin that runs.
+func (h *dockerHost) followInstall() *guide {
+	h.t.Helper()
+	if reference() {
+		return nil
+	}
+	h.sh("ln -sf " + h.docker + " /usr/local/bin/docker")
+	h.cli("tag", "bb:1", "busybox")
+	g := h.guide("docker.md")
+	g.run["systemctl daemon-reload"] = func() {}
+	g.run["systemctl enable --now bowline-bridge.socket bowline-bridge.service"] = h.startPlugin
+	g.run["systemctl enable --now bowline-ipam.socket bowline-ipam.service"] = func() {
+		h.start("ipam", bin("bowline-ipam"), "serve")
+		h.eventually("ipam", h.listens("/run/docker/plugins/bowline-ipam.sock"))
+	}
+	g.follow(h.t, "Install")
+	return g
+}
+
+func dockerGuide(h *dockerHost, g *guide) {
+	if g == nil {
+		h.t.Skip("the guide is ours")
+	}
+	g.follow(h.t, "Networks", "Ports", "Addresses of ours")
+	h.removeAll()
+	h.stop("ipam", "TERM")
+}

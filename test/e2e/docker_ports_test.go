@@ -198,7 +198,7 @@ func dockerTaken(h *dockerHost) {
 	for _, tt := range []struct{ port, holder string }{
 		{"18083", id[:12]},
 		{"18080-18081", id[:12]},
-		{"18090", "docker-proxy"},
+		{"18090", "docker"}, // docker-proxy, or dockerd without it
 		{"18091", "busybox"},
 	} {
 		out, err := h.tryCLI("run", "-d", "--name", "late", "--network", "net", "-p", tt.port+":"+strings.ReplaceAll(tt.port, "180", "90"), "bb:1", "sleep", "1000")

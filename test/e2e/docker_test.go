@@ -29,12 +29,13 @@ func TestDocker(t *testing.T) {
 	if rules := h.sh("iptables -S FORWARD"); !strings.HasPrefix(rules, "-P FORWARD DROP") {
 		t.Fatalf("dockerd left FORWARD open, so the test would not show whether we make room:\n%s", rules)
 	}
-	h.startPlugin()
+	g := h.followInstall()
 	h.settle()
 	for _, sub := range []struct {
 		name string
 		f    func(h *dockerHost)
 	}{
+		{"guide", func(h *dockerHost) { dockerGuide(h, g) }},
 		{"reach", dockerReach},
 		{"own addresses", dockerOwnAddresses},
 		{"two networks", dockerTwoNetworks},
