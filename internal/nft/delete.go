@@ -129,6 +129,9 @@ func (h *Handle) DeleteNetwork(ctx context.Context, n Network) error {
 			if err := pruneChains(c, f); err != nil {
 				return err
 			}
+			if err := prunePorts(c, f); err != nil {
+				return err
+			}
 			if err := pruneTable(c, f.table, f.into(), f.masq()); err != nil {
 				return err
 			}

@@ -222,3 +222,40 @@ func (f family) writeDaddr() expr.Any {
 		CsumFlags: unix.NFT_PAYLOAD_L4CSUM_PSEUDOHDR,
 	}
 }
+
+// prunePorts removes what publishing took, once nothing is published and no
+// network is left that published: then no packet passes its chains. Nobody may
+// add elements meanwhile.
+func prunePorts(c *nftables.Conn, f family) error {
+	for _, s := range []*nftables.Set{f.portUser(), f.portLocal(), f.portHide()} {
+		es, err := dump(c, s)
+		if err != nil || len(es) > 0 {
+			return err
+		}
+	}
+	ours := func(name string) bool { return name == "port" || name == "ports" || strings.HasPrefix(name, "port-") }
+	chains, err := c.ListChainsOfTableFamily(f.table.Family)
+	if err != nil {
+		return err
+	}
+	chains = slices.DeleteFunc(chains, func(ch *nftables.Chain) bool { return ch.Table.Name != Table || !ours(ch.Name) })
+	if len(chains) == 0 {
+		return nil
+	}
+	sets, err := c.GetSets(f.table)
+	if err != nil {
+		return err
+	}
+	for _, ch := range chains {
+		c.FlushChain(ch)
+	}
+	for _, ch := range chains {
+		c.DelChain(ch)
+	}
+	for _, s := range sets {
+		if ours(s.Name) {
+			c.DelSet(s)
+		}
+	}
+	return c.Flush()
+}

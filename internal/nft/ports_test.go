@@ -241,6 +241,30 @@ func TestPortElements(t *testing.T) {
 	}
 }
 
+// TestPortsLeaveNothing: with the last network that published, what publishing
+// takes of packets on their way is gone, whatever networks there are.
+func TestPortsLeaveNothing(t *testing.T) {
+	t.Parallel()
+	ns := netnstest.New(t)
+	h, db, n := nft.Open(ns), publishing("db"), publishing("web")
+	db.Bridge = "br1"
+	n.Publishing.Conditions4 = []nft.Condition{{In: "eth0"}}
+	if err := h.EnsureNetwork(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	before := ruleset(t, ns)
+	e := holder("c", ports(t, "80/tcp", "[::]:80/tcp")...)
+	if err := h.EnsureEndpoint(t.Context(), n, e); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.DeleteNetwork(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	if after := ruleset(t, ns); after != before {
+		t.Errorf("the tables are\n%s\nwant\n%s", after, before)
+	}
+}
+
 // TestReplacePorts: exactly the new ones lead to the endpoint, and after a
 // conflict exactly the old ones.
 func TestReplacePorts(t *testing.T) {

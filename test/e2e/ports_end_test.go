@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"maps"
 	"strings"
 	"testing"
 )
@@ -63,4 +64,13 @@ func TestPortsEnd(t *testing.T) {
 			h.sandbox("c").add(withPorts) // free once more
 		})
 	}
+}
+
+// anyPorts returns a copy of c with ports of the host that the plugin chooses.
+func (c conf) anyPorts() conf {
+	runtime := map[string]any{"portMappings": []any{hostPort(0, 80, "tcp", ""), hostPort(0, 53, "udp", "127.0.0.1")}}
+	if had, ok := c["runtimeConfig"].(map[string]any); ok {
+		maps.Copy(runtime, had)
+	}
+	return c.with("runtimeConfig", runtime)
 }
