@@ -57,7 +57,7 @@ func (h *Handle) reshape(info Info, l Limits, have shape) error {
 	switch {
 	case have.out.same(want.out):
 	case !want.out.none():
-		err = missing(h.conn.do(want.out.message(info.Index)))
+		err = h.setTBF(info.Index, want.out, have.out)
 	default:
 		err = h.conn.do(qdiscMessage(unix.RTM_DELQDISC, 0, info.Index, rootHandle, rootParent, 0))
 	}
@@ -69,14 +69,34 @@ func (h *Handle) reshape(info Info, l Limits, have shape) error {
 	case have.in.same(want.in):
 		return nil
 	}
-	ifb, _, err := h.ensureIFB(l, info.MTU)
+	ifb, made, err := h.ensureIFB(l, info.MTU)
 	if err != nil {
 		return err
 	}
-	if err := missing(h.conn.do(l.ifbMessages(ifb, want.in)...)); err != nil || !have.in.none() {
-		return err
+	err = h.setTBF(ifb.Index, want.in, have.in)
+	if err == nil {
+		err = h.conn.do(Change{Alias: l.Alias, NoLinkLocal: true, Up: true}.messages(l.IFB)...)
 	}
-	return h.redirect(info.Index, ifb.Index)
+	if err == nil && have.in.none() {
+		err = h.redirect(info.Index, ifb.Index)
+	}
+	if err != nil && made {
+		_ = h.delete(l.IFB)
+	}
+	return err
+}
+
+// setTBF makes the token bucket the root of the link. One that is there is
+// changed; anything else is not ours, and gives way: the kernel would not
+// replace it where it has our handle.
+func (h *Handle) setTBF(index int, want, have tbf) error {
+	if have.none() {
+		err := h.conn.do(qdiscMessage(unix.RTM_DELQDISC, 0, index, 0, rootParent, 0))
+		if err != nil && !noneThere(err) {
+			return err
+		}
+	}
+	return missing(h.conn.do(want.message(index)))
 }
 
 // shapeNew is reshape for a link that nobody knows yet: it is as quick as can

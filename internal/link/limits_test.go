@@ -161,9 +161,11 @@ func TestLimitRepairs(t *testing.T) {
 		"tc qdisc del dev outer root",
 		"tc qdisc replace dev outer root handle 1: tbf rate 1mbit burst 10kb limit 100kb",
 		"tc qdisc replace dev outer root handle 7: tbf rate 10mbit burst 31250 limit 62500",
+		"tc qdisc del dev outer root; tc qdisc add dev outer root handle 1: htb",
 		"tc qdisc del dev outer ingress",
 		"tc filter del dev outer ingress",
 		"tc qdisc del dev ifb0 root",
+		"tc qdisc del dev ifb0 root; tc qdisc add dev ifb0 root handle 1: htb",
 		"ip link set ifb0 down",
 		"ip link del ifb0",
 	} {
@@ -172,7 +174,7 @@ func TestLimitRepairs(t *testing.T) {
 			ns := netnstest.New(t)
 			h := limited(t, ns, l)
 			good := shown(t, ns)
-			netnstest.Command(t, ns, strings.Fields(breaks)...)
+			netnstest.Command(t, ns, "sh", "-c", breaks)
 			ds, err := h.CheckLimits(t.Context(), "outer", l)
 			if err != nil || len(ds) != 1 || ds[0].Want == "" || ds[0].Place != "link outer" {
 				t.Errorf("CheckLimits = %+v, %v; want one difference", ds, err)
