@@ -145,8 +145,8 @@ func criPorts(h *criHost) {
 	a, b, out := h.pod(config), h.pod(podConfig("b")), h.beyond()
 	a.as().serve("[::]:80")
 	a.as().serveUDP("[::]:53")
-	out.mustSee(host4+":18080", outside4)
-	out.mustSee(at(host6, "18080"), outside6)
+	out.mustBeSeen(host4+":18080", outside4)
+	out.mustBeSeen(at(host6, "18080"), outside6)
 	for addr, want := range map[string]string{host4: outside4, host6: outside6} {
 		if seen, err := out.askUDP(at(addr, "18053")); err != nil || strings.TrimPrefix(seen, "::ffff:") != want {
 			h.t.Errorf("UDP from beyond to %s is seen as %q, %v; want %s", addr, seen, err, want)
@@ -155,8 +155,8 @@ func criPorts(h *criHost) {
 	out.asks(host4+":18090", false)
 	h.itself().asks("127.0.0.1:18090", true)
 	for _, addr := range []string{host4, host6} {
-		a.as().mustSee(at(addr, "18080"), "")
-		b.as().mustSee(at(addr, "18080"), "")
+		a.as().mustBeSeen(at(addr, "18080"), "")
+		b.as().mustBeSeen(at(addr, "18080"), "")
 	}
 	h.itself().asks("127.0.0.1:18080", true)
 	h.itself().asks("[::1]:18080", true)
@@ -173,7 +173,7 @@ func criPorts(h *criHost) {
 	out.asks(host4+":18080", false)
 	c := h.pod(podConfig("c2", [2]int32{18080, 80}))
 	c.as().serve("[::]:80")
-	out.mustSee(at(host6, "18080"), outside6)
+	out.mustBeSeen(at(host6, "18080"), outside6)
 }
 
 // criBandwidth: the annotations of a pod limit it, both ways.
@@ -256,7 +256,7 @@ func criRestart(h *criHost, signal string) {
 	}
 	c := h.pod(podConfig("c"))
 	a.mustReach(append(c.addrs, outside4, outside6)...)
-	h.beyond().mustSee(host4+":18080", outside4)
+	h.beyond().mustBeSeen(host4+":18080", outside4)
 	b.stop()
 	b.remove()
 	c.mustReach(a.addrs...)

@@ -253,6 +253,16 @@ func (s *sandbox) ask(addr string) (seen string, err error) {
 	return seen, err
 }
 
+// mustBeSeen fails the test unless what serve serves at addr sees the asker as
+// want, or as anybody if want is "".
+func (s *sandbox) mustBeSeen(addr, want string) {
+	s.h.t.Helper()
+	seen, err := s.ask(addr)
+	if seen = strings.TrimPrefix(seen, "::ffff:"); err != nil || want != "" && seen != want {
+		s.h.t.Errorf("%s asks %s and is seen as %q, %v; want %s", s.id, addr, seen, err, want)
+	}
+}
+
 // eventually polls until f returns nil, and fails the test with its last error
 // after ten seconds.
 func eventually(t testing.TB, f func() error) {

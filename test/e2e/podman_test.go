@@ -218,9 +218,9 @@ func podmanPorts(h *podmanHost) {
 	reaches := func() {
 		h.t.Helper()
 		for addr, want := range map[string]string{host4: outside4, host6: outside6} {
-			out.mustSee(at(addr, "18080"), want)
-			out.mustSee(at(addr, "18102"), want)
-			a.mustSee(at(addr, "18080"), "")
+			out.mustBeSeen(at(addr, "18080"), want)
+			out.mustBeSeen(at(addr, "18102"), want)
+			a.mustBeSeen(at(addr, "18080"), "")
 		}
 		if seen, err := out.askUDP(host4 + ":18053"); err != nil || strings.TrimPrefix(seen, "::ffff:") != outside4 {
 			h.t.Errorf("UDP from beyond is seen as %q, %v", seen, err)
