@@ -43,6 +43,9 @@ func (h *Handle) DeleteEndpoint(ctx context.Context, n Network, e Endpoint) erro
 		}
 		return deleteWhere(c, networkTag(n.ID)+tag(e.ID))
 	})
+	if errors.Is(err, unix.EPERM) { // what only another process may change holds nothing of ours
+		err = h.with(func(c *nftables.Conn) error { return deleteWhere(c, networkTag(n.ID)+tag(e.ID)) })
+	}
 	if err == nil && (len(e.Policy) > 0 || e.Unsure) {
 		err = h.prunePolicies(e.Policy)
 	}
@@ -122,7 +125,14 @@ func (h *Handle) DeleteNetwork(ctx context.Context, n Network) error {
 		if err := deleteWhere(c, networkTag(n.ID)); err != nil {
 			return err
 		}
+		ours, err := ourTables(c)
+		if err != nil {
+			return err
+		}
 		for _, f := range []family{ipv4(), ipv6()} {
+			if !ours[f.table.Family] {
+				continue
+			}
 			if err := deleteBridge(c, f, n.Bridge); err != nil {
 				return err
 			}
@@ -135,6 +145,9 @@ func (h *Handle) DeleteNetwork(ctx context.Context, n Network) error {
 			if err := pruneTable(c, f.table, f.into(), f.masq()); err != nil {
 				return err
 			}
+		}
+		if !ours[nftables.TableFamilyBridge] {
+			return nil
 		}
 		if err := h.pruneUnused(c); err != nil {
 			return err
@@ -190,9 +203,6 @@ func pruneTable(c *nftables.Conn, t *nftables.Table, sets ...*nftables.Set) erro
 		if err != nil || len(es) > 0 {
 			return err
 		}
-	}
-	if _, err := c.ListTableOfFamily(t.Name, t.Family); err != nil {
-		return nil // none: the library has no error of its own for it
 	}
 	c.DelTable(t)
 	if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {

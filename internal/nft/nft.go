@@ -181,15 +181,25 @@ func (h *Handle) ensure(ctx context.Context, what string, elements []element, se
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	defer unlock()
-	return failure(what, h.with(func(c *nftables.Conn) error {
+	err = h.with(func(c *nftables.Conn) error {
 		err := flush(c, elements, (*nftables.Conn).SetAddElements)
-		if errors.Is(err, unix.ENOENT) {
-			if err = setUp(c); err == nil {
-				err = flush(c, elements, (*nftables.Conn).SetAddElements)
-			}
+		if !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		if err := unowned(c, elements); err != nil {
+			return err
+		}
+		if err = setUp(c); err == nil {
+			err = flush(c, elements, (*nftables.Conn).SetAddElements)
 		}
 		return err
-	}))
+	})
+	if errors.Is(err, unix.EPERM) { // perhaps because of whose table it is
+		if cause := h.with(func(c *nftables.Conn) error { return unowned(c, elements) }); cause != nil {
+			err = cause
+		}
+	}
+	return failure(what, err)
 }
 
 func flush(c *nftables.Conn, elements []element, do func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error) error {

@@ -51,7 +51,16 @@ func (h *Handle) DeletePorts(ctx context.Context, n Network, e Endpoint) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	return failure(what, h.with(func(c *nftables.Conn) error {
+	err := h.deletePorts(n, e)
+	if errors.Is(err, unix.EPERM) { // what only another process may change holds nothing of ours
+		e.Unsure = true
+		err = h.deletePorts(n, e)
+	}
+	return failure(what, err)
+}
+
+func (h *Handle) deletePorts(n Network, e Endpoint) error {
+	return h.with(func(c *nftables.Conn) error {
 		var err error = unix.ENOENT
 		if !e.Unsure && len(e.Ports) > 0 {
 			err = flush(c, append(e.entrances(n), e.portElements(n)...), (*nftables.Conn).SetDeleteElements)
@@ -63,7 +72,7 @@ func (h *Handle) DeletePorts(ctx context.Context, n Network, e Endpoint) error {
 			}
 		}
 		return err
-	}))
+	})
 }
 
 // replacePorts is one try. Old elements that stay are left alone, so that not
