@@ -22,6 +22,12 @@ func isExist(err error) bool { return errors.Is(err, unix.EEXIST) }
 // names are free; what is left to do happens in the kernel and cannot be
 // interrupted, not even by killing the child.
 func (h *Handle) Delete(ctx context.Context, names ...string) error {
+	return h.DeleteIf(ctx, nil, names...)
+}
+
+// DeleteIf is Delete that leaves alone, without an error, links of those names
+// that own does not take for the caller's; a nil own takes all.
+func (h *Handle) DeleteIf(ctx context.Context, own func(Info) bool, names ...string) error {
 	what := "delete link " + strings.Join(names, " and ")
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
@@ -33,7 +39,7 @@ func (h *Handle) Delete(ctx context.Context, names ...string) error {
 		}
 		return errors.Join(errs...)
 	}
-	if !h.Detach && len(names) == 1 {
+	if !h.Detach && len(names) == 1 && own == nil {
 		return failure(what, h.delete(names[0]))
 	}
 	var found []int
@@ -45,7 +51,9 @@ func (h *Handle) Delete(ctx context.Context, names ...string) error {
 		if err != nil {
 			return err
 		}
-		found = append(found, info.Index)
+		if own == nil || own(info) {
+			found = append(found, info.Index)
+		}
 	}
 	if len(found) == 0 {
 		return nil

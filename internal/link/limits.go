@@ -191,8 +191,12 @@ func (h *Handle) ensureIFB(l Limits, mtu int) (info Info, made bool, err error) 
 		return Info{}, false, err
 	}
 	info, err = h.get(l.IFB)
-	if err == nil && info.Kind != "ifb" {
+	switch {
+	case err != nil:
+	case info.Kind != "ifb":
 		err = bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("link %s: it exists already and is not an ifb", l.IFB))
+	case info.Alias != "" && info.Alias != l.Alias:
+		err = bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("link %s: it exists already and is somebody else's, with alias %q", l.IFB, info.Alias))
 	}
 	return info, made, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +23,23 @@ func (d *driver) DeleteEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 	if ownRules(o, e) {
 		errs = append(errs, d.endRules(ctx, n, o, e))
 	}
-	errs = append(errs, d.host.Delete(ctx, outerName(n, e.ID), ifbName(n, e.ID)))
+	errs = append(errs, d.host.DeleteIf(ctx, own(n, e.ID), outerName(n, e.ID), ifbName(n, e.ID)))
 	return errors.Join(errs...)
+}
+
+// own tells the endpoint's links from those of somebody else that have their
+// names. Links get their alias after birth: if a kill came before it, the kind
+// says whose it is, and of a veth the MAC.
+func own(n bowline.NetworkConfig, endpoint string) func(link.Info) bool {
+	return func(l link.Info) bool {
+		switch {
+		case l.Kind == "veth" && l.Alias == "":
+			return bytes.Equal(l.MAC, bowline.MAC("outer", n.ID, endpoint))
+		case l.Kind == "veth":
+			return strings.HasPrefix(l.Alias, endpointMark)
+		}
+		return l.Kind == "ifb" && (l.Alias == "" || strings.HasPrefix(l.Alias, limitsMark))
+	}
 }
 
 // DeleteNetwork implements [bowline.Driver]. A bridge that we made goes when it

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
@@ -309,7 +310,7 @@ func (d *driver) makeVeth(ctx context.Context, u *undo.Stack, n bowline.NetworkC
 // it made it.
 func (d *driver) ensureVeth(ctx context.Context, v link.Veth) (bool, error) {
 	err := d.host.CreateVeth(ctx, v)
-	if err == nil || !errors.Is(err, bowline.ErrConflict) {
+	if err == nil || !errors.Is(err, fs.ErrExist) {
 		return err == nil, err
 	}
 	if _, outerErr := d.host.Get(ctx, v.Name); errors.Is(outerErr, bowline.ErrUnknown) {
