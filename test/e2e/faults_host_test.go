@@ -53,11 +53,15 @@ func (f *faults) bystanders(c conf) (valid []string) {
 }
 
 // whole is a snapshot with what shapes traffic, and without what the kernel
-// adds to sets as packets pass and drops some time after the last one.
+// adds to sets as packets pass and drops some time after the last one, or finds
+// out of a link some time after it was made.
 func (f *faults) whole() snapshot {
 	f.t.Helper()
 	s := f.snapshot()
 	s["qdisc"] = lines(f.run("tc", "qdisc"))
+	for i, l := range s["link"] {
+		s["link"][i] = strings.NewReplacer("NO-CARRIER,", "", ",LOWER_UP", "").Replace(l)
+	}
 	s["nft"] = slices.DeleteFunc(s["nft"], func(l string) bool {
 		return strings.Contains(l, " timeout ") && (strings.HasSuffix(l, ",") || strings.HasSuffix(l, "}"))
 	})

@@ -28,8 +28,14 @@ func memory(data []byte) (*os.File, error) {
 
 // kill runs the command and kills the process of it that is about to make the
 // change number n. It returns the name of that change, or "" if there are not
-// so many; then also what was printed, and whether it ended well.
-func (f *faults) kill(cmd *exec.Cmd, stdin []byte, n int) (change string, stdout []byte, err error) {
+// so many; and whether the command ended well.
+func (f *faults) kill(cmd *exec.Cmd, stdin []byte, n int) (change string, err error) {
+	f.t.Helper()
+	return f.interrupt(cmd, stdin, n, nil)
+}
+
+// interrupt is kill that calls first before the change, unless that is nil.
+func (f *faults) interrupt(cmd *exec.Cmd, stdin []byte, n int, first func()) (change string, err error) {
 	f.t.Helper()
 	var files [3]*os.File
 	for i, data := range [][]byte{stdin, nil, nil} {
@@ -39,20 +45,25 @@ func (f *faults) kill(cmd *exec.Cmd, stdin []byte, n int) (change string, stdout
 		defer files[i].Close()
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = files[0], files[1], files[2]
-	var r tracer
-	r.killAt.Store(int64(n))
+	r := tracer{first: first}
+	r.stopAt.Store(int64(n))
 	if err := f.do(func() error { return r.run(cmd) }); err != nil {
 		f.t.Fatal(err)
 	}
-	read := func(f *os.File) []byte {
-		b := make([]byte, 64<<10)
-		n, _ := f.ReadAt(b, 0)
-		return b[:n]
+	if r.status.Exited() && r.status.ExitStatus() == 0 {
+		return r.change, nil
 	}
-	if !r.status.Exited() || r.status.ExitStatus() != 0 {
-		err = fmt.Errorf("%s: wait status %#x, stdout %q, stderr %q", cmd, r.status, read(files[1]), read(files[2]))
+	var texts [2][]byte
+	for i := range texts {
+		texts[i] = make([]byte, 64<<10)
+		n, _ := files[i+1].ReadAt(texts[i], 0)
+		texts[i] = texts[i][:n]
 	}
-	return r.killed, read(files[1]), err
+	var ce cniError
+	if json.Unmarshal(texts[0], &ce) == nil && ce.Code != 0 {
+		return r.change, &ce
+	}
+	return r.change, fmt.Errorf("%s: wait status %#x, stdout %q, stderr %q", cmd, r.status, texts[0], texts[1])
 }
 
 // A victim is a container on a network, and those who must be spared.
@@ -62,6 +73,8 @@ type victim struct {
 	box  *sandbox
 	keep []string
 	prev result // of its last ADD
+
+	spared []string // links that are not to be taken away
 }
 
 // call returns the command of a verb, and what it reads.
@@ -174,7 +187,7 @@ func (v *victim) killEach(verb, where string) {
 				v.must("ADD")
 			}
 			cmd, stdin := v.call(verb)
-			change, _, err := v.kill(cmd, stdin, n)
+			change, err := v.kill(cmd, stdin, n)
 			if change == "" {
 				if err != nil {
 					v.t.Fatalf("%s, not killed: %v", verb, err)

@@ -28,6 +28,8 @@ func TestFaults(t *testing.T) {
 	}{
 		{"CNI killed at the first container", cniKilledFirst},
 		{"CNI killed at a further container", cniKilledFurther},
+		{"things gone", cniLosses},
+		{"strangers", strangersThings},
 		{"disk full", diskFull},
 		{"disk read-only", diskReadOnly},
 	} {

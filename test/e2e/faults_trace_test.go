@@ -16,14 +16,15 @@ import (
 )
 
 // A tracer stops a command, and all that it starts, before each system call
-// that changes something, and kills whichever process is about to make the
-// change number killAt. Between two changes there is nothing to be told apart,
-// so counting killAt up until the command runs through meets every state that
-// a kill can leave.
+// that changes something. Whichever process is about to make the change number
+// stopAt is killed, or something else is done first. Between two changes there
+// is nothing to be told apart, so counting stopAt up until the command runs
+// through meets every state that a kill can leave.
 type tracer struct {
-	killAt atomic.Int64 // counted from 1; 0 kills nobody
+	stopAt atomic.Int64 // counted from 1; 0 stops nobody
 	seen   atomic.Int64 // changes so far
-	killed string       // the change that was not made, empty if all were
+	first  func()       // called before the change instead of a kill, if not nil
+	change string       // what change number stopAt was; empty if there was none
 
 	main   int
 	status syscall.WaitStatus // of the main process
@@ -134,10 +135,13 @@ func (r *tracer) stopped(pid int, status syscall.WaitStatus) {
 	deliver := 0
 	switch sig := status.StopSignal(); {
 	case sig == unix.SIGTRAP|0x80:
-		if call := change(pid); call != "" && r.seen.Add(1) == r.killAt.Load() {
-			r.killed = call
-			_ = unix.Kill(pid, unix.SIGKILL)
-			return
+		if call := change(pid); call != "" && r.seen.Add(1) == r.stopAt.Load() {
+			r.change = call
+			if r.first == nil {
+				_ = unix.Kill(pid, unix.SIGKILL)
+				return
+			}
+			r.first()
 		}
 	case sig == unix.SIGTRAP && status.TrapCause() > 0: // told by the options below
 		if msg, err := syscall.PtraceGetEventMsg(pid); err == nil && status.TrapCause() != unix.PTRACE_EVENT_EXEC {

@@ -21,8 +21,10 @@ type snapshot map[string][]string
 func (h *host) snapshot() snapshot {
 	h.t.Helper()
 	eventually(h.t, func() error {
-		if left := h.processes(); len(left) > 0 && strings.Contains(left[0], "bowline-") {
-			return fmt.Errorf("still at work: %s", left[0])
+		for _, p := range h.processes() {
+			if strings.Contains(p, "bowline-") {
+				return fmt.Errorf("still at work: %s", p)
+			}
 		}
 		return nil
 	})
