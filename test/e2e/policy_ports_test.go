@@ -28,7 +28,7 @@ func TestPolicyOfPublishedPorts(t *testing.T) {
 			rc := c.add(open)
 			s.join("c", c, rc.addr("4"), rc.addr("6"))
 			for _, host := range []string{"192.0.2.1", "2001:db8::1"} {
-				if err := exchange(s.at["outside"], "tcp", net.JoinHostPort(host, "8080"), "hello"); err != nil {
+				if err := mustExchange(s.at["outside"], "tcp", net.JoinHostPort(host, "8080"), "hello"); err != nil {
 					t.Errorf("outside to a's port by %s: %v", host, err)
 				}
 				if err := exchange(s.at["outside"], "tcp", net.JoinHostPort(host, "8081"), "hello"); err == nil {
@@ -37,7 +37,7 @@ func TestPolicyOfPublishedPorts(t *testing.T) {
 				if err := exchange(s.at["b"], "tcp", net.JoinHostPort(host, "8080"), "hello"); err == nil {
 					t.Errorf("b reaches a by %s although only the outside may", host)
 				}
-				if err := exchange(s.at["a"], "tcp", net.JoinHostPort(host, "9080"), "hello"); err != nil {
+				if err := mustExchange(s.at["a"], "tcp", net.JoinHostPort(host, "9080"), "hello"); err != nil {
 					t.Errorf("a to c's published port by %s: %v", host, err)
 				}
 			}
@@ -47,13 +47,13 @@ func TestPolicyOfPublishedPorts(t *testing.T) {
 			rc = c.add(open)
 			for _, by := range []string{"b", "a", "outside"} {
 				for _, host := range []string{"192.0.2.1", "2001:db8::1"} {
-					if err := exchange(s.at[by], "tcp", net.JoinHostPort(host, "9080"), "hello"); err != nil {
+					if err := mustExchange(s.at[by], "tcp", net.JoinHostPort(host, "9080"), "hello"); err != nil {
 						t.Errorf("%s to the port of c, which only answers, by %s: %v", by, host, err)
 					}
 				}
 			}
 			for _, gateway := range []string{"10.1.0.1", "fd00:1::1"} {
-				if err := exchange(s.at["a"], "tcp", net.JoinHostPort(gateway, "9081"), "hello"); err != nil {
+				if err := mustExchange(s.at["a"], "tcp", net.JoinHostPort(gateway, "9081"), "hello"); err != nil {
 					t.Errorf("a to c's published port by its gateway %s: %v", gateway, err)
 				}
 			}

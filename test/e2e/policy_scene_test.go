@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -66,43 +67,64 @@ func (s *scene) try(t *testing.T, probes []probe) {
 
 func (s *scene) talk(p probe, addr string) error {
 	if p.proto == "icmp" {
-		_, err := tryRun(s.at[p.from], s.h.env, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", addr)
-		if err == nil {
-			_, err = tryRun(s.at[p.from], s.h.env, "ping", "-n", "-c", "1", "-s", "4000", "-W", "1", addr)
+		for _, size := range []string{"56", "4000"} {
+			tries := []string{"ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", "-s", size, addr}
+			if p.want { // until one is answered
+				tries = []string{"ping", "-n", "-c", "1", "-w", "5", "-s", size, addr}
+			}
+			if _, err := tryRun(s.at[p.from], s.h.env, tries[0], tries[1:]...); err != nil {
+				return err
+			}
 		}
-		return err
+		return nil
 	}
-	text := "hello"
-	network := p.proto
+	network, text, patience := p.proto, "hello", time.Second
 	if p.proto == "large" {
 		network, text = "udp", strings.Repeat("x", 4000)
 	}
-	return exchange(s.at[p.from], network, net.JoinHostPort(addr, fmt.Sprint(p.port)), text)
+	if p.want {
+		patience = 5 * time.Second
+	}
+	return exchangeFor(patience, s.at[p.from], network, net.JoinHostPort(addr, fmt.Sprint(p.port)), text)
 }
 
 // exchange sends text and waits for it to come back.
 func exchange(ns *netns.Handle, network, addr, text string) error {
+	return exchangeFor(time.Second, ns, network, addr, text)
+}
+
+// mustExchange is exchange for what is meant to work, however slow the machine.
+func mustExchange(ns *netns.Handle, network, addr, text string) error {
+	return exchangeFor(5*time.Second, ns, network, addr, text)
+}
+
+func exchangeFor(patience time.Duration, ns *netns.Handle, network, addr, text string) error {
+	end := time.Now().Add(patience)
 	return netns.Do(ns, func() error {
-		c, err := net.DialTimeout(network, addr, time.Second)
+		c, err := net.DialTimeout(network, addr, patience)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
 		var got [8192]byte
-		for range 2 { // the first datagram may be lost while a neighbour is being found
-			if _, err = c.Write([]byte(text)); err != nil {
+		for { // a datagram may be lost while a neighbour is being found
+			c.SetDeadline(time.Now().Add(400 * time.Millisecond))
+			if network == "tcp" {
+				c.SetDeadline(end)
+			}
+			n, err := 0, error(nil)
+			if _, err = c.Write([]byte(text)); err == nil {
+				n, err = c.Read(got[:])
+			}
+			switch timeout := errors.Is(err, os.ErrDeadlineExceeded); {
+			case err == nil && string(got[:n]) == text:
+				return nil
+			case err == nil:
+				return fmt.Errorf("got %d bytes, want %d", n, len(text))
+			case !timeout || network == "tcp" || time.Now().After(end):
 				return err
 			}
-			c.SetDeadline(time.Now().Add(time.Second))
-			var n int
-			if n, err = c.Read(got[:]); err == nil && string(got[:n]) != text {
-				return fmt.Errorf("got %d bytes, want %d", n, len(text))
-			}
-			if err == nil {
-				return nil
-			}
 		}
-		return err
 	})
 }
 

@@ -104,12 +104,12 @@ func TestPolicyCounts(t *testing.T) {
 	s.join("a", a, r.addr("4"), r.addr("6"))
 	for family, addr := range s.addrs["a"] {
 		for i := range 10 {
-			if err := exchange(s.at["b"], "udp", net.JoinHostPort(addr, "53"), "hello"); err != nil {
+			if err := mustExchange(s.at["b"], "udp", net.JoinHostPort(addr, "53"), "hello"); err != nil {
 				t.Errorf("IPv%s: datagram %d to an allowed port: %v", family, i, err)
 			}
 			send(t, s.at["b"], net.JoinHostPort(addr, "7"))
 			send(t, s.at["host"], net.JoinHostPort(addr, "65"))
-			if err := exchange(s.at["a"], "tcp", net.JoinHostPort(s.addrs["b"][family], "80"), "hello"); err != nil {
+			if err := mustExchange(s.at["a"], "tcp", net.JoinHostPort(s.addrs["b"][family], "80"), "hello"); err != nil {
 				t.Errorf("IPv%s: connection %d to an allowed port: %v", family, i, err)
 			}
 		}
