@@ -39,7 +39,7 @@ func (o *publishOptions) flags(fs *flag.FlagSet) {
 		"`WORD`: open, or respect-input to lead to containers only whom the host's own firewall lets in (default open)")
 	fs.StringVar(&o.words4, "conditionsV4", "", "`LIST` of words that IPv4 packets to published ports must meet, as the nft command writes them ("+nftMatches+") or iptables ("+iptablesMatches+")")
 	fs.StringVar(&o.words6, "conditionsV6", "", "`LIST` of words: the same for IPv6")
-	plugin.EnumVar(fs, &o.backend, "backend", []string{"", "nftables", "iptables"}, "`WORD` of the reference portmap plugin, nftables or iptables: accepted, rules are nftables either way")
+	plugin.EnumVar(fs, &o.backend, "backend", []string{"", "nftables", "iptables", "firewalld"}, "`WORD` of the reference portmap and firewall plugins, nftables, iptables or firewalld: accepted, rules are nftables either way")
 	plugin.IntVar(fs, &o.markBit, "markMasqBit", 0, 31, "`BIT` of the reference portmap plugin: accepted, packets are not marked")
 	fs.StringVar(&o.markChain, "externalSetMarkChain", "", "`NAME` of the reference portmap plugin: accepted, packets are not marked")
 }

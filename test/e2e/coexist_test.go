@@ -3,6 +3,7 @@ package e2e
 import (
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/bowline-net/bowline/internal/netns"
@@ -29,9 +30,12 @@ type published struct {
 	addresses []string // its own
 }
 
-func (h *host) publish(t *testing.T, out *sandbox) published {
+func (h *host) publish(t *testing.T, out *sandbox, options ...string) published {
 	t.Helper()
 	p := published{t: t, h: h, out: out, c: h.sandbox("published"), conf: network("web", web4, web6).publishing(8080)}
+	for i := 0; i < len(options); i += 2 {
+		p.conf = p.conf.with(options[i], options[i+1])
+	}
 	p.r = p.c.add(p.conf)
 	p.c.serve("[::]:80")
 	for _, family := range []string{"4", "6"} {
@@ -44,30 +48,25 @@ func (h *host) publish(t *testing.T, out *sandbox) published {
 // the host and from it, and nothing else does; the container reaches out.
 func (p published) mustWork(when string) {
 	p.t.Helper()
-	for _, addr := range []string{host4 + ":8080", at(host6, "8080")} {
-		want := "192.0.2.2"
-		if isIPv6(addr) && addr[0] == '[' {
-			want = "2001:db8::2"
-		}
-		if seen, err := p.out.ask(addr); err != nil || strings.TrimPrefix(seen, "::ffff:") != want {
-			p.t.Errorf("%s: beyond asks %s: seen as %q, %v; want %s", when, addr, seen, err, want)
-		}
+	var wg sync.WaitGroup
+	ask := func(from *sandbox, addr, want string, answered bool) {
+		wg.Go(func() {
+			seen, err := from.ask(addr)
+			if (err == nil) != answered || want != "" && strings.TrimPrefix(seen, "::ffff:") != want {
+				p.t.Errorf("%s: %s asks %s: seen as %q, %v; want %q, an answer: %v", when, from.id, addr, seen, err, want, answered)
+			}
+		})
 	}
-	for _, addr := range []string{"127.0.0.1:8080", "[::1]:8080"} {
-		if _, err := p.itself().ask(addr); err != nil {
-			p.t.Errorf("%s: the host asks %s: %v", when, addr, err)
-		}
-	}
+	ask(p.out, host4+":8080", "192.0.2.2", true)
+	ask(p.out, at(host6, "8080"), "2001:db8::2", true)
+	ask(p.itself(), "127.0.0.1:8080", "", true)
+	ask(p.itself(), "[::1]:8080", "", true)
 	for _, addr := range p.addresses {
-		if _, err := p.out.ask(at(addr, "80")); err == nil {
-			p.t.Errorf("%s: beyond reaches %s directly", when, addr)
-		}
+		ask(p.out, at(addr, "80"), "", false)
 	}
-	for _, addr := range []string{"192.0.2.2:80", "[2001:db8::2]:80"} {
-		if _, err := p.c.ask(addr); err != nil {
-			p.t.Errorf("%s: the container asks %s: %v", when, addr, err)
-		}
-	}
+	ask(p.c, "192.0.2.2:80", host4, true)
+	ask(p.c, "[2001:db8::2]:80", host6, true)
+	wg.Wait()
 }
 
 func (p published) itself() *sandbox { return &sandbox{h: p.h, id: "host", ns: p.h.ns} }
@@ -75,11 +74,15 @@ func (p published) itself() *sandbox { return &sandbox{h: p.h, id: "host", ns: p
 // mustNotLead fails the test if the port leads anywhere from beyond the host.
 func (p published) mustNotLead(when string) {
 	p.t.Helper()
+	var wg sync.WaitGroup
 	for _, addr := range []string{host4 + ":8080", at(host6, "8080")} {
-		if _, err := p.out.ask(addr); err == nil {
-			p.t.Errorf("%s: beyond asks %s and is answered", when, addr)
-		}
+		wg.Go(func() {
+			if _, err := p.out.ask(addr); err == nil {
+				p.t.Errorf("%s: beyond asks %s and is answered", when, addr)
+			}
+		})
 	}
+	wg.Wait()
 }
 
 // end removes the container and its network.
@@ -184,4 +187,34 @@ func TestPortsPastUFW(t *testing.T) {
 	p.end()
 	h.ufw("disable")
 	h.run("nft", "flush", "ruleset") // ufw leaves its chains when disabled
+}
+
+// TestPortsRespectInput: on request whom the host's own firewall keeps out of a
+// port is not led past it; the host itself is.
+func TestPortsRespectInput(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name          string
+		enable, admit func(h *host)
+	}{
+		{"ufw", (*host).enableUFW, func(h *host) { h.ufw("allow", "8080/tcp") }},
+		{"firewalld", (*host).firewalld, func(h *host) { h.run("firewall-cmd", "--zone=work", "--add-port=8080/tcp") }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			out := beyond(h)
+			tt.enable(h)
+			p := h.publish(t, out, "publish-policy", "respect-input")
+			p.mustNotLead("not admitted")
+			p.itself().asks("127.0.0.1:8080", true)
+			tt.admit(h)
+			p.mustWork("admitted")
+			if tt.name == "ufw" {
+				h.ufw("disable")
+			}
+			p.end()
+			h.run("nft", "flush", "ruleset") // ufw leaves its chains when disabled
+		})
+	}
 }

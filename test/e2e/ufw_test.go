@@ -13,7 +13,7 @@ import (
 func (h *host) ufw(args ...string) string {
 	h.t.Helper()
 	return h.run("unshare", append([]string{"--mount", "--propagation", "private", "sh", "-ec",
-		`mount -t tmpfs tmpfs /run; mount --bind "$1/etc" /etc/ufw; mount --bind "$1/default" /etc/default/ufw; shift; exec ufw --force "$@"`,
+		`mount -t tmpfs tmpfs /run; mount --bind "$1/etc" /etc/ufw; mount --bind "$1/default" /etc/default/ufw; shift; exec ufw "$@"`,
 		"sh", filepath.Join(h.dir, "ufw")}, args...)...)
 }
 
@@ -25,7 +25,7 @@ func (h *host) enableUFW() {
 	}
 	dir := filepath.Join(h.dir, "ufw")
 	h.run("sh", "-ec", `mkdir "$1"; cp -r /etc/ufw "$1/etc"; cp /etc/default/ufw "$1/default"`, "sh", dir)
-	h.ufw("enable")
+	h.ufw("--force", "enable")
 	if s := h.ufw("status", "verbose"); !strings.Contains(s, "deny (incoming)") || !strings.Contains(s, "deny (routed)") {
 		h.t.Fatalf("ufw is not as it comes: %s", s)
 	}
