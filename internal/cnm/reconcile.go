@@ -113,8 +113,10 @@ func (d *NetworkDriver) dead(e state.Endpoint) (why string, err error) {
 	return "", nil
 }
 
-// Alive reports whether the sandbox that the endpoint joined is still there.
+// Alive reports whether the sandbox that the endpoint joined is still there. Its
+// path is of that one only, and when dockerd joins an endpoint there is often
+// nothing there yet: then the inode is not known.
 func Alive(e state.Endpoint) bool {
 	id, ok := netns.Stat(e.Sandbox)
-	return ok && id.Ino == e.NetnsIno
+	return ok && (e.NetnsIno == 0 || id.Ino == e.NetnsIno)
 }

@@ -19,8 +19,16 @@ import (
 type inspector struct {
 	Spec
 	driver bowline.Inspector
-	// again is when to look again at what it was too early for; zero: never.
+	// again is when to look again at what it was too early for, or what somebody
+	// else held; zero: never.
 	again time.Time
+}
+
+// lookAgain makes sure of a look at that time.
+func (in *inspector) lookAgain(at time.Time) {
+	if in.again.IsZero() || at.Before(in.again) {
+		in.again = at
+	}
 }
 
 func (s Spec) inspector() (*inspector, error) {
@@ -51,7 +59,7 @@ func (in *inspector) diff(ctx context.Context, ts []target, look func(target) bo
 		if all[i].Err != nil || t.isNetwork() || look != nil && !look(t) {
 			continue
 		}
-		found, err := in.inside(ctx, t, all[i].Attachment, false)
+		found, err := in.inside(ctx, t, all[i].Attachment, lookOnly)
 		all[i].Found, all[i].Err = append(all[i].Found, found...), err
 	}
 	return all
@@ -60,8 +68,9 @@ func (in *inspector) diff(ctx context.Context, ts []target, look func(target) bo
 // repair makes right what differs at the targets, which are held.
 func (in *inspector) repair(ctx context.Context, ts []target) []bowline.Inspection {
 	places := make([]bowline.Place, len(ts))
+	dress := make([]dressing, len(ts))
 	for i, t := range ts {
-		if t.isNetwork() {
+		if dress[i] = dressIt; t.isNetwork() {
 			places[i] = t.place(nil)
 			continue
 		}
@@ -73,7 +82,10 @@ func (in *inspector) repair(ctx context.Context, ts []target) []bowline.Inspecti
 		defer sandbox.Close()
 		places[i] = t.place(sandbox)
 		if t.docker != nil {
-			places[i].Endpoint.IfName, _ = dockerLink(ctx, sandbox, t)
+			var there bool
+			if places[i].Endpoint.IfName, there, err = dockerLink(ctx, sandbox, t); err == nil && !there && gone(ctx, t) {
+				dress[i] = dressNew
+			}
 		}
 	}
 	all := in.driver.Repair(ctx, places)
@@ -81,33 +93,51 @@ func (in *inspector) repair(ctx context.Context, ts []target) []bowline.Inspecti
 		if all[i].Err != nil || t.isNetwork() || all[i].Attachment.Link == "" {
 			continue
 		}
-		found, err := in.inside(ctx, t, all[i].Attachment, true)
+		found, err := in.inside(ctx, t, all[i].Attachment, dress[i])
 		all[i].Found, all[i].Err = append(all[i].Found, found...), err
 	}
 	return all
 }
 
+// dressing says what to do about a sandbox that differs.
+type dressing int
+
+const (
+	lookOnly dressing = iota
+	dressIt
+	dressNew // its link was made again: Docker has no hand in it
+)
+
+// gone reports whether the endpoint's link in the host is gone.
+func gone(ctx context.Context, t target) bool {
+	h, err := link.Open(nil)
+	if err != nil {
+		return false
+	}
+	defer h.Close()
+	_, err = h.Get(ctx, t.record.Link)
+	return errors.Is(err, bowline.ErrUnknown)
+}
+
 // inside returns what differs in the endpoint's sandbox, and makes it right if
 // that is asked for.
-func (in *inspector) inside(ctx context.Context, t target, a bowline.Attachment, repair bool) ([]bowline.Difference, error) {
+func (in *inspector) inside(ctx context.Context, t target, a bowline.Attachment, do dressing) ([]bowline.Difference, error) {
 	sandbox, err := netns.Open(t.record.Sandbox)
 	if err != nil {
 		return nil, err
 	}
 	defer sandbox.Close()
-	if id, err := sandbox.ID(); err != nil || id.Ino != t.record.NetnsIno {
+	if id, err := sandbox.ID(); err != nil || t.record.NetnsIno != 0 && id.Ino != t.record.NetnsIno {
 		return nil, err // another one by now
 	}
 	a.Link = t.record.IfName
 	routes := cni.RoutesOf(t.record, a)
 	if t.docker != nil {
-		if ready := t.record.Created.Add(settled); time.Now().Before(ready) {
-			if in.again.IsZero() || ready.Before(in.again) {
-				in.again = ready
-			}
+		if ready := t.record.Created.Add(settled); do != dressNew && time.Now().Before(ready) {
+			in.lookAgain(ready)
 			return nil, nil
 		}
-		if a.Link, err = dockerLink(ctx, sandbox, t); err != nil {
+		if a.Link, _, err = dockerLink(ctx, sandbox, t); err != nil {
 			return nil, err
 		}
 		if routes, err = dockerRoutes(ctx, sandbox, a); err != nil {
@@ -115,7 +145,7 @@ func (in *inspector) inside(ctx context.Context, t target, a bowline.Attachment,
 		}
 	}
 	found, err := cni.DiffSandbox(ctx, sandbox, a, routes)
-	if err != nil || len(found) == 0 || !repair {
+	if err != nil || len(found) == 0 || do == lookOnly {
 		return found, err
 	}
 	if err := cni.Dress(ctx, sandbox, a, routes); errors.Is(err, bowline.ErrUnknown) {
@@ -127,31 +157,31 @@ func (in *inspector) inside(ctx context.Context, t target, a bowline.Attachment,
 }
 
 // dockerLink returns the name of the endpoint's link, which dockerd gave it, or
-// the name that it would give to a new one.
-func dockerLink(ctx context.Context, sandbox *netns.Handle, t target) (string, error) {
+// the name that it would give to a new one; there says which of the two.
+func dockerLink(ctx context.Context, sandbox *netns.Handle, t target) (name string, there bool, err error) {
 	h, err := link.Open(sandbox)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	defer h.Close()
 	links, err := h.Links(ctx)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	mac, err := net.ParseMAC(t.record.MAC)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	taken := map[string]bool{}
 	for _, l := range links {
 		if slices.Equal(l.MAC, mac) {
-			return l.Name, nil
+			return l.Name, true, nil
 		}
 		taken[l.Name] = true
 	}
 	for i := 0; ; i++ {
-		if name := fmt.Sprint(t.docker.Prefix, i); !taken[name] {
-			return name, nil
+		if name = fmt.Sprint(t.docker.Prefix, i); !taken[name] {
+			return name, false, nil
 		}
 	}
 }

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -11,6 +12,24 @@ import (
 
 // batch is how many targets are held at once at most: a removal waits that long.
 const batch = 64
+
+// heldFor is how long others hold a target, mostly.
+const heldFor = 100 * time.Millisecond
+
+// once makes passes until nobody else holds what differs, or for two seconds.
+func (in *inspector) once(ctx context.Context, repair bool) (all []Finding, err error) {
+	for until := time.Now().Add(2 * time.Second); ; pause(ctx, heldFor) {
+		fs, perr := in.pass(ctx, nil, repair)
+		err = errors.Join(err, perr)
+		if !repair {
+			all = nil
+		}
+		all = append(all, fs...)
+		if in.again.IsZero() || in.again.After(until) || ctx.Err() != nil {
+			return all, err
+		}
+	}
+}
 
 // pass compares all targets, and looks again at those that differ while nobody
 // can remove them: then it repairs, if that is asked for, and tells what was
@@ -91,10 +110,12 @@ func (h *holder) take(k holdKey) bool {
 		return true
 	}
 	release, ok := state.OpenEndpoints().TryHold(h.in.Name, k.network, k.id)
-	if ok {
-		h.releases[name] = release
+	if !ok { // it is being removed, or another process repairs it
+		h.in.lookAgain(time.Now().Add(heldFor))
+		return false
 	}
-	return ok
+	h.releases[name] = release
+	return true
 }
 
 // findings says what was found at the targets; after is how they differ after a

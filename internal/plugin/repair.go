@@ -45,7 +45,7 @@ func (s Spec) differs(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	fs, err := in.pass(ctx, nil, false)
+	fs, err := in.once(ctx, false)
 	if perr := printFindings(c, fs); err != nil || perr != nil {
 		return errors.Join(err, perr)
 	}
@@ -71,7 +71,7 @@ func (s Spec) repairs(ctx context.Context, c *call) error {
 			_ = printLines(c, fs)
 		})
 	}
-	fs, err := in.pass(ctx, nil, true)
+	fs, err := in.once(ctx, true)
 	if perr := printFindings(c, fs); err != nil || perr != nil {
 		return errors.Join(err, perr)
 	}

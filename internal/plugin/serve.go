@@ -16,6 +16,7 @@ type serveOptions struct {
 	level   slog.Level
 	ipam    bool
 	metrics string
+	repair  bool
 }
 
 func (s Spec) serveFlags(o *serveOptions) *flag.FlagSet {
@@ -24,6 +25,7 @@ func (s Spec) serveFlags(o *serveOptions) *flag.FlagSet {
 	fs.BoolVar(&o.ipam, "ipam", false, "serve as Docker's IPAM driver on the same socket too")
 	fs.TextVar(&o.level, "log", slog.LevelInfo, "`LEVEL` debug, info, warn or error, on standard error (default info)")
 	fs.StringVar(&o.metrics, "metrics", "", "`ADDR` such as 127.0.0.1:9477 or unix:PATH: serve metrics there, by \"bowline metrics\" (default: none)")
+	fs.BoolVar(&o.repair, "repair", true, "repair networks and endpoints, whoever made them, when something breaks them (default true)")
 	fs.StringVar(&o.socket, "socket", path, "`PATH` where Docker looks (default "+path+")")
 	return fs
 }
@@ -55,13 +57,15 @@ func (s Spec) serve(ctx context.Context, call *call) error {
 	if o.ipam {
 		c.IPAM = &cnm.IPAMDriver{}
 	}
-	if bowline == "" {
-		return cnm.Serve(ctx, c)
-	}
 	ctx, cancel := context.WithCancel(ctx)
-	var metrics sync.WaitGroup
-	metrics.Go(func() { serveMetrics(ctx, bowline, o.metrics, call.stderr, log) })
-	defer metrics.Wait()
+	var beside sync.WaitGroup
+	defer beside.Wait()
 	defer cancel()
+	if bowline != "" {
+		beside.Go(func() { serveMetrics(ctx, bowline, o.metrics, call.stderr, log) })
+	}
+	if o.repair {
+		beside.Go(func() { s.keepRight(ctx, d, log) })
+	}
 	return cnm.Serve(ctx, c)
 }

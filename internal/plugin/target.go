@@ -84,7 +84,10 @@ func (t target) lives() bool {
 	if r.Face == "cnm" && t.docker == nil {
 		return false
 	}
-	return r.Ready && r.Sandbox != "" && alive(r)
+	if t.docker != nil {
+		return r.Ready && cnm.Alive(r) && r.BootID == state.BootID()
+	}
+	return r.Ready && alive(r)
 }
 
 // networkOf returns the network of the endpoints: with the options of the

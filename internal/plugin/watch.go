@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"sync"
 	"time"
@@ -64,6 +65,29 @@ func (in *inspector) watch(ctx context.Context, report func([]Finding, error)) e
 			fights = 0
 		}
 		pause(ctx, max(min(restFactor*time.Since(start), longestRest), backOff(fights)))
+	}
+}
+
+// keepRight is watch for a process that serves, as a part of it: what it does is
+// logged, and if it cannot, then it is not done.
+func (s Spec) keepRight(ctx context.Context, d bowline.Driver, log *slog.Logger) {
+	in, err := s.inspectorOf(d)
+	for err == nil && ctx.Err() == nil {
+		err = in.watch(ctx, func(fs []Finding, err error) {
+			if err != nil {
+				log.Warn("records unreadable", "error", err)
+			}
+			for _, f := range fs {
+				if f.Repaired {
+					log.Warn("repaired", "network", f.Network, "endpoint", f.ID, "found", f.text())
+				} else {
+					log.Error("not repaired", "network", f.Network, "endpoint", f.ID, "found", f.text())
+				}
+			}
+		})
+	}
+	if err != nil {
+		log.Error("nothing is repaired from now on", "error", err)
 	}
 }
 

@@ -52,6 +52,7 @@ func TestDocker(t *testing.T) {
 		{"limits", dockerShape},
 		{"policy", dockerPolicy},
 		{"tuning", dockerTuning},
+		{"repair", dockerRepair},
 		{"plugin killed", dockerPluginKilled},
 		{"plugin ends", dockerPluginEnds},
 		{"reboot", dockerReboot},

@@ -13,6 +13,9 @@ import (
 func TestUnits(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	if text := unit(t, dir, "bowline-repair.service"); !strings.Contains(text, "ExecStart=/usr/local/bin/bowline repair --watch\n") {
+		t.Errorf("bowline-repair.service does not watch: %s", text)
+	}
 	for _, name := range []string{"bowline-bridge", "bowline-ipam"} {
 		socket := unit(t, dir, name+".socket")
 		for _, want := range []string{"ListenStream=/run/docker/plugins/" + name + ".sock\n", "SocketMode=0600\n", "Before=docker.service\n"} {
@@ -29,7 +32,7 @@ func TestUnits(t *testing.T) {
 		if _, err := exec.LookPath("systemd-analyze"); err != nil {
 			continue // no systemd here that could disagree
 		}
-		out, err := exec.Command("systemd-analyze", "verify", "--man=no", filepath.Join(dir, name+".socket"), filepath.Join(dir, name+".service")).CombinedOutput()
+		out, err := exec.Command("systemd-analyze", "verify", "--man=no", filepath.Join(dir, name+".socket"), filepath.Join(dir, name+".service"), filepath.Join(dir, "bowline-repair.service")).CombinedOutput()
 		for l := range strings.Lines(string(out)) {
 			if strings.Contains(l, name) {
 				t.Errorf("systemd-analyze: %s", l)
