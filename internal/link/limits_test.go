@@ -160,7 +160,7 @@ func TestLimitRepairs(t *testing.T) {
 	for _, breaks := range []string{
 		"tc qdisc del dev outer root",
 		"tc qdisc replace dev outer root handle 1: tbf rate 1mbit burst 10kb limit 100kb",
-		"tc qdisc replace dev outer root handle 7: tbf rate 10mbit burst 31250 limit 62500",
+		"tc qdisc replace dev outer root handle 7: tbf rate 10mbit burst 31250 limit 93750",
 		"tc qdisc del dev outer root; tc qdisc add dev outer root handle 1: htb",
 		"tc qdisc del dev outer ingress",
 		"tc filter del dev outer ingress",

@@ -41,11 +41,12 @@ const (
 // Chosen by measurement (bench shape). The bucket must hold what a busy host is
 // late by: at 5 Gbit/s and a load of four times the cores 10 ms lost a tenth of
 // the rate, 25 ms nothing. And it must stay far below a hundredth of what passes
-// in five seconds. The queue holds what a TCP sender has on its way, and no
-// more, for what waits in it is late.
+// in five seconds. The queue must hold what a TCP sender has on its way when it
+// learns of the first loss: at 10 Mbit/s 25 ms cost most streams a time-out of
+// 0.2 s, 50 ms none. And no more, for what waits in it is late.
 const (
 	burstTime = 25 * time.Millisecond
-	queueTime = 25 * time.Millisecond
+	queueTime = 50 * time.Millisecond
 	minBurst  = 16 << 10 // bytes: ten frames
 )
 
