@@ -44,7 +44,8 @@ func (s Store) lock(name string, how int) (unlock func(), err error) {
 }
 
 // Sweep removes the temporary files that killed writers left below dir, if they
-// are older than age.
+// are older than age. One that is of the future by as much is of a time when the
+// clock was wrong.
 func (s Store) Sweep(dir string, age time.Duration) error {
 	return filepath.WalkDir(filepath.Join(s.Dir, dir), func(path string, d os.DirEntry, err error) error {
 		if err != nil {
@@ -56,7 +57,7 @@ func (s Store) Sweep(dir string, age time.Duration) error {
 		if !d.Type().IsRegular() || !strings.HasPrefix(d.Name(), ".tmp-") {
 			return nil
 		}
-		if info, err := d.Info(); err == nil && time.Since(info.ModTime()) >= age {
+		if info, err := d.Info(); err == nil && time.Since(info.ModTime()).Abs() >= age {
 			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
 			}

@@ -177,6 +177,17 @@ func TestSweepRemovesWhatKilledWritersLeft(t *testing.T) {
 	if _, err := os.Stat(tmp); err != nil {
 		t.Errorf("a young file went: %v", err)
 	}
+	tomorrow := time.Now().Add(24 * time.Hour) // the clock was wrong when it was written
+	future := filepath.Join(s.Dir, "d", ".tmp-456")
+	if err := os.WriteFile(future, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chtimes(future, tomorrow, tomorrow), s.Sweep("", time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(future); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file of tomorrow stayed: %v", err)
+	}
 	if err := s.Sweep("", 0); err != nil {
 		t.Fatal(err)
 	}
