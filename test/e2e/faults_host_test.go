@@ -22,24 +22,31 @@ type faults struct {
 func allOn(name string, subnets ...string) conf {
 	return network(name, subnets...).with("macspoofchk", true).
 		with("policy", []any{"deny egress tcp 25", "deny ingress icmp"}).
-		with("runtimeConfig", map[string]any{"bandwidth": map[string]any{"ingressRate": 1e9, "egressRate": 1e9}})
+		with("runtimeConfig", map[string]any{
+			"bandwidth":    map[string]any{"ingressRate": 1e9, "egressRate": 1e9},
+			"portMappings": []any{hostPort(0, 80, "tcp", ""), hostPort(0, 7, "udp", "")}, // of the host: any
+		})
 }
 
 // bystanders attaches two containers to the network, which send to each other
-// and to a machine outside until the test ends, and must not lose a packet.
-// It returns what GC must be told of them.
+// and to a machine outside, as this one sends to a published port, until the test
+// ends, and must not lose a packet. It returns what GC must be told of them.
 func (f *faults) bystanders(c conf) (valid []string) {
 	f.t.Helper()
 	out := f.outside()
 	out.echo("192.0.2.2:7")
 	x, y := f.sandbox("x"), f.sandbox("y")
 	x.add(c)
-	r := y.add(c)
+	runtime := maps.Clone(c["runtimeConfig"].(map[string]any))
+	runtime["portMappings"] = []any{hostPort(7007, 7, "udp", "")}
+	r := y.add(c.with("runtimeConfig", runtime))
 	y.echo(":7")
 	for _, s := range []*stream{
 		x.streamTo("IPv4 to a neighbour", net.JoinHostPort(r.addr("4"), "7")),
 		x.streamTo("IPv6 to a neighbour", net.JoinHostPort(r.addr("6"), "7")),
 		x.streamTo("IPv4 to outside", "192.0.2.2:7"),
+		out.streamTo("IPv4 to a published port", "192.0.2.1:7007"),
+		out.streamTo("IPv6 to a published port", "[2001:db8::1]:7007"),
 	} {
 		f.t.Cleanup(sync.OnceFunc(func() {
 			sent, lost := s.end()

@@ -222,7 +222,7 @@ func (v *victim) killEach(verb, where string) {
 
 // cniKilledFurther kills at a container on a network that has others.
 func cniKilledFurther(f *faults) {
-	c := allOn("web", web4, web6).anyPorts()
+	c := allOn("web", web4, web6)
 	v := &victim{faults: f, c: c, keep: f.bystanders(c), box: f.sandbox("a")}
 	v.must("GC") // brings marks of the allocator
 	for _, verb := range []string{"ADD", "DEL", "CHECK", "STATUS", "GC"} {
@@ -234,7 +234,7 @@ func cniKilledFurther(f *faults) {
 // with it; others have a network of their own.
 func cniKilledFirst(f *faults) {
 	f.bystanders(allOn("db", db4, db6))
-	v := &victim{faults: f, c: allOn("web", web4, web6).anyPorts(), box: f.sandbox("a")}
+	v := &victim{faults: f, c: allOn("web", web4, web6), box: f.sandbox("a")}
 	for _, verb := range []string{"ADD", "DEL", "CHECK", "STATUS", "GC"} {
 		v.killEach(verb, "first of its network")
 	}

@@ -30,6 +30,8 @@ func TestFaults(t *testing.T) {
 		{"CNI killed at a further container", cniKilledFurther},
 		{"things gone", cniLosses},
 		{"strangers", strangersThings},
+		{"crowd killed", crowdKilled},
+		{"pool full", poolFull},
 		{"disk full", diskFull},
 		{"disk read-only", diskReadOnly},
 	} {
