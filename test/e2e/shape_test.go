@@ -264,3 +264,21 @@ func TestBandwidthChained(t *testing.T) {
 	s.del(c, r)
 	h.used["web"] = c
 }
+
+// TestShapeRepaired: limits that somebody took away come back, as they were
+// last asked for.
+func TestShapeRepaired(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	s := h.sandbox("a")
+	r := s.add(network("web", web4).with("ingressRate", 10e6))
+	h.bowline("shape", "a", "--egress", "20mbit")
+	h.run("sh", "-c", "tc qdisc del dev "+r.Interfaces[1].Name+" root; ip link del $(ip -o link show type ifb | cut -d: -f2)")
+	if out, err := h.try(bin("bowline"), "diff"); err == nil || !strings.Contains(out, "limit out") || !strings.Contains(out, "limit in") {
+		t.Errorf("diff: %v, %s; want both limits named", err, out)
+	}
+	h.bowline("repair")
+	if got := h.limits(); got != "bwo 10000000, bwf 20000000" {
+		t.Errorf("after repair limits are %q", got)
+	}
+}
