@@ -20,19 +20,21 @@ import (
 
 // An Attachment is the record of one sandbox's place on one network.
 type Attachment struct {
-	Sandbox     string          `json:"sandbox"`
-	ContainerID string          `json:"containerID"`
-	Network     string          `json:"network"`
-	Plugin      string          `json:"plugin"`
-	IfName      string          `json:"ifname"`
-	Netns       string          `json:"netns"`
-	NetnsID     netns.ID        `json:"netnsID"`
-	BootID      string          `json:"bootID"`
-	MAC         string          `json:"mac,omitempty"`
-	Addrs       []netip.Prefix  `json:"addrs,omitempty"`
-	Gateways    []netip.Addr    `json:"gateways,omitempty"`
-	Result      json.RawMessage `json:"result,omitempty"` // what the last plugin printed
-	Created     time.Time       `json:"created"`
+	Sandbox     string         `json:"sandbox"`
+	ContainerID string         `json:"containerID"`
+	Network     string         `json:"network"`
+	Plugin      string         `json:"plugin"`
+	IfName      string         `json:"ifname"`
+	Netns       string         `json:"netns"`
+	NetnsID     netns.ID       `json:"netnsID"`
+	BootID      string         `json:"bootID"`
+	MAC         string         `json:"mac,omitempty"`
+	Addrs       []netip.Prefix `json:"addrs,omitempty"`
+	Gateways    []netip.Addr   `json:"gateways,omitempty"`
+	// Ports are what is published, with the host ports that the plugin chose.
+	Ports   []bowline.PortMapping `json:"ports,omitempty"`
+	Result  json.RawMessage       `json:"result,omitempty"` // what the last plugin printed
+	Created time.Time             `json:"created"`
 	// Ready is set when the plugins had done it all.
 	Ready bool `json:"ready"`
 	// What the plugins were called with, for DEL must be called with the same
@@ -49,6 +51,7 @@ type ConnectSpec struct {
 	IPs              []netip.Addr     // default: the plugin chooses
 	MAC              net.HardwareAddr // default: the plugin chooses
 	Policy           string           // rules for whom it may talk to, before those of the network
+	Ports            []bowline.PortMapping
 }
 
 func (a Attachment) record() string { return state.Key(a.ContainerID) + "/" + state.Key(a.IfName) }
@@ -128,6 +131,9 @@ func (r *Runtime) attach(ctx context.Context, list *libcni.NetworkConfigList, a 
 		return Attachment{}, fmt.Errorf("%s: %w", where, err)
 	}
 	if err := a.learn(result); err != nil {
+		return Attachment{}, fmt.Errorf("%s: %w", where, err)
+	}
+	if err := r.learnPorts(ctx, &a, c); err != nil {
 		return Attachment{}, fmt.Errorf("%s: %w", where, err)
 	}
 	if err := a.satisfies(c); err != nil {

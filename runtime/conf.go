@@ -43,7 +43,7 @@ func confList(s NetworkSpec) ([]byte, error) {
 		"isGateway":        true,
 		"isDefaultGateway": !s.Internal,
 		"ipMasq":           !s.Internal,
-		"capabilities":     map[string]bool{"ips": true, "mac": true},
+		"capabilities":     capabilities(s.Driver),
 	}
 	if s.Internal {
 		plugin["internal"] = true
@@ -65,6 +65,15 @@ func confList(s NetworkSpec) ([]byte, error) {
 	return json.Marshal(map[string]any{
 		"cniVersion": "1.1.0", "name": s.Name, "plugins": []any{plugin},
 	})
+}
+
+// capabilities are the arguments that the driver takes.
+func capabilities(driver string) map[string]bool {
+	all := map[string]bool{"ips": true, "mac": true}
+	if driver == "bridge" {
+		all["portMappings"], all["bandwidth"] = true, true
+	}
+	return all
 }
 
 // ipamConf returns one set of ranges for each subnet: an address of each is

@@ -31,7 +31,7 @@ func TestConfList(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"cniVersion":"1.1.0","name":"web","plugins":[{"type":"bowline-bridge","capabilities":{"ips":true,"mac":true},
+	const want = `{"cniVersion":"1.1.0","name":"web","plugins":[{"type":"bowline-bridge","capabilities":{"bandwidth":true,"ips":true,"mac":true,"portMappings":true},
 		"isGateway":false,"isDefaultGateway":true,"ipMasq":true,"icc":false,"mtu":1400,"vlan":7,"hairpinMode":true,"bridge":"br7",
 		"ipam":{"type":"bowline-ipam","ranges":[[{"subnet":"10.1.0.0/24"}],[{"subnet":"fd00:1::/64","gateway":"fd00:1::9"}]]}}]}`
 	if diff := cmp.Diff(value(t, want), value(t, string(got))); diff != "" {

@@ -64,7 +64,7 @@ func (r *Runtime) Endpoints(ctx context.Context) ([]Endpoint, error) {
 	for _, a := range ours {
 		found = append(found, Endpoint{
 			Network: a.Network, Driver: a.Plugin, Engine: "bowline", Container: a.Sandbox,
-			IfName: a.IfName, Addrs: a.Addrs, MAC: a.MAC, Sandbox: a.Netns, Ready: a.Ready,
+			IfName: a.IfName, Addrs: a.Addrs, Ports: a.Ports, MAC: a.MAC, Sandbox: a.Netns, Ready: a.Ready,
 		})
 	}
 	slices.SortFunc(found, func(a, b Endpoint) int {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -43,7 +44,7 @@ func (a *Attachment) request(list *libcni.NetworkConfigList, c ConnectSpec) erro
 			a.Args = append(a.Args, [2]string{"MAC", c.MAC.String()})
 		}
 	}
-	if err := a.requestPolicy(c); err != nil {
+	if err := errors.Join(a.requestPolicy(c), a.requestPorts(list, c)); err != nil {
 		return err
 	}
 	if strings.HasPrefix(a.Plugin, ownPrefix) {
