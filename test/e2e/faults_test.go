@@ -31,6 +31,7 @@ func TestFaults(t *testing.T) {
 		{"things gone", cniLosses},
 		{"strangers", strangersThings},
 		{"crowd killed", crowdKilled},
+		{"clock wrong", clockWrong},
 		{"pool full", poolFull},
 		{"disk full", diskFull},
 		{"disk read-only", diskReadOnly},
