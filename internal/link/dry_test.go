@@ -102,13 +102,13 @@ host: ip link set br0 up
 host: ip addr add 10.1.0.1/24 dev br0
 host: ip link add outer mtu 1400 master br0 address ` + bowline.MAC("o").String() + ` type veth peer name eth0 mtu 1400 address ` + bowline.MAC("c1").String() + ` netns sandbox
 host: ip link add ifb0 mtu 1400 type ifb
-host: tc qdisc replace dev outer root tbf rate 8000000bit burst 20000 limit 45000
+host: tc qdisc replace dev outer root tbf rate 8000000bit burst 20000 limit 70000
 `
 	if got := steps(); !strings.HasPrefix(got, want) {
 		t.Errorf("got\n%swant at first\n%s", got, want)
 	}
 	for _, line := range []string{
-		"host: tc qdisc replace dev ifb0 root tbf rate 8000000bit burst 20000 limit 45000",
+		"host: tc qdisc replace dev ifb0 root tbf rate 8000000bit burst 20000 limit 70000",
 		"host: tc qdisc replace dev outer ingress",
 		"host: tc filter add dev outer ingress matchall action mirred egress redirect dev ifb0",
 		`host: ip link set outer alias "bowline c1" addrgenmode none type bridge_slave hairpin on isolated off`,
