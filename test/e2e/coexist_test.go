@@ -160,9 +160,8 @@ func TestPortsPastFirewalld(t *testing.T) {
 	for _, addr := range []string{host4 + ":8080", at(host6, "8080")} {
 		out.asks(addr, true)
 	}
-	again := h.sandbox("again") // mends what the reload took
-	again.add(network("web", web4, web6))
-	p.mustWork("after a reload and another container")
+	h.run(bin("bowline"), "repair")
+	p.mustWork("after a reload and a repair")
 	p.end()
 }
 

@@ -262,6 +262,16 @@ func dockerPortsSurvive(h *dockerHost) {
 		}
 	}
 	works("at first")
+	h.sh("nft delete table ip bowline; nft delete table ip6 bowline")
+	eventually(h.t, func() error { // the plugin repairs it
+		_, err := out.get(host4 + ":18080")
+		return err
+	})
+	eventually(h.t, func() error {
+		_, err := out.get(at(host6, "18080"))
+		return err
+	})
+	works("repaired")
 	h.stop("dockerd", "KILL")
 	works("without dockerd")
 	h.stop("plugin", "KILL")
