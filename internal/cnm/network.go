@@ -36,13 +36,14 @@ type NetworkDriver struct {
 	locks       locks // per network
 	mu          sync.Mutex
 	attachments map[string]bowline.Attachment // by endpoint ID: what Join will answer
+	unjoined    map[string]time.Time          // by network/endpoint: since when we know it
 }
 
 // register opens the records and puts the methods on m.
 func (d *NetworkDriver) register(m *socket.Mux, log *slog.Logger) {
 	d.log, d.networks, d.endpoints = log, OpenNetworks(d.Name), state.OpenEndpoints()
 	d.locks.also = d.keepOut
-	d.attachments = map[string]bowline.Attachment{}
+	d.attachments, d.unjoined = map[string]bowline.Attachment{}, map[string]time.Time{}
 	if d.Defaults == nil {
 		d.Defaults = GatewayDefaults
 	}

@@ -281,8 +281,9 @@ func TestRestoreAndSweep(t *testing.T) {
 		p.must("NetworkDriver.CreateEndpoint", endpoint("n", id))
 		p.must("NetworkDriver.Join", on("n", id))
 	}
-	p.change("waiting", func(e *state.Endpoint) { e.Sandbox = "" })
-	p.change("forgotten", func(e *state.Endpoint) { e.Sandbox, e.Created = "", time.Now().Add(-time.Hour) })
+	// The clock has jumped: what it says of the past is not what happened.
+	p.change("waiting", func(e *state.Endpoint) { e.Sandbox, e.Created = "", time.Now().Add(-time.Hour) })
+	p.change("forgotten", func(e *state.Endpoint) { e.Sandbox, e.Created = "", time.Now().Add(time.Hour) })
 	p.change("booted", func(e *state.Endpoint) { e.BootID = "before" })
 	p.change("half", func(e *state.Endpoint) { e.Ready = false })
 	p.change("alive", func(e *state.Endpoint) { e.Sandbox = "/run/docker/netns/x" })
@@ -293,6 +294,7 @@ func TestRestoreAndSweep(t *testing.T) {
 	r.taken()
 
 	p = newPlugin(t, r) // as after kill -9
+	p.d.unjoined["n/forgotten"] = time.Now().Add(-joinWithin - time.Second)
 	p.d.restore(t.Context())
 	got := r.taken()
 	slices.Sort(got)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"time"
 
 	"github.com/bowline-net/bowline/internal/netns"
@@ -15,8 +16,11 @@ import (
 // it has loaded by then.
 const sweepEvery = time.Minute
 
-// joinWithin is the age at which an endpoint that no sandbox has joined is
-// taken for forgotten. dockerd joins within seconds.
+// joinWithin is how long we watch an endpoint that no sandbox joins before it is
+// taken for forgotten. dockerd joins within seconds. It is measured from when
+// this process first saw the endpoint so, by a clock that nobody can set: many
+// machines learn the time of day a while after they have booted, and an endpoint
+// that is seconds old must not become one of ten minutes then.
 const joinWithin = 10 * time.Minute
 
 // restore brings the kernel back to what the records say: the networks of a
@@ -59,16 +63,21 @@ func (d *NetworkDriver) sweep(ctx context.Context) {
 	if err != nil {
 		d.log.Warn("endpoint records unreadable", "error", err)
 	}
+	there := map[string]bool{}
 	for _, e := range all {
 		if e.Driver != d.Name || e.Face != face {
 			continue
 		}
+		there[e.Network+"/"+e.ID] = true
 		if why, err := d.sweepEndpoint(ctx, e.Network, e.ID); err != nil {
 			d.log.Warn("endpoint not swept", "network", e.Network, "endpoint", e.ID, "error", err)
 		} else if why != "" {
 			d.log.Info("endpoint swept", "network", e.Network, "endpoint", e.ID, "why", why)
 		}
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.DeleteFunc(d.unjoined, func(key string, _ time.Time) bool { return !there[key] })
 }
 
 // sweepEndpoint removes the endpoint if it is dead, and then says why.
@@ -85,21 +94,38 @@ func (d *NetworkDriver) sweepEndpoint(ctx context.Context, network, id string) (
 	if err != nil {
 		return "", err
 	}
-	if why, err = d.dead(e); err != nil || why == "" {
+	if why, err = d.dead(e, d.unjoinedFor(e)); err != nil || why == "" {
 		return "", err
 	}
 	return why, d.removeEndpoint(ctx, d.network(ctx, network, e), e)
 }
 
+// unjoinedFor returns for how long we have known that no sandbox has joined e.
+func (d *NetworkDriver) unjoinedFor(e state.Endpoint) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	key := e.Network + "/" + e.ID
+	since, known := d.unjoined[key]
+	switch {
+	case e.Sandbox != "":
+		delete(d.unjoined, key)
+		return 0
+	case !known:
+		since = time.Now()
+		d.unjoined[key] = since
+	}
+	return time.Since(since)
+}
+
 // dead says why nobody can be using e any more, or "" if somebody may be.
 // A plugin that was killed finds its containers running: they are not dead.
-func (d *NetworkDriver) dead(e state.Endpoint) (why string, err error) {
+func (d *NetworkDriver) dead(e state.Endpoint, unjoined time.Duration) (why string, err error) {
 	switch {
 	case e.BootID != state.BootID():
 		return "the host has booted since", nil
 	case !e.Ready:
 		return "it was never completed", nil
-	case e.Sandbox == "" && time.Since(e.Created) > joinWithin:
+	case unjoined > joinWithin:
 		return "no sandbox has joined it", nil
 	case e.Link != "":
 		there, err := d.LinkExists(e.Link)
