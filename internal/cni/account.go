@@ -16,9 +16,11 @@ import (
 // trace context itself is passed on to delegated plugins as it came: it names
 // the caller's span as the parent, and we make no spans of our own.
 func begin(driver string, c Command) context.Context {
-	slog.SetDefault(journal.New(os.Stderr, nil))
-	return journal.With(context.Background(), "command", c.Verb, "driver", driver, "container", c.ContainerID,
-		"interface", c.IfName, "sandbox", c.Netns, "trace", journal.TraceID(os.Getenv("TRACEPARENT")))
+	slog.SetDefault(journal.Lazy(os.Stderr))
+	return journal.WithFunc(context.Background(), func() []any {
+		return []any{"command", c.Verb, "driver", driver, "container", c.ContainerID, "interface", c.IfName, "sandbox", c.Netns,
+			"trace", journal.TraceID(os.Getenv("TRACEPARENT"))}
+	})
 }
 
 // end tells how the command ended: an error to the log, and to the meter how

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 )
 
 // The variables that choose how a process logs where it has no flags for it, as
@@ -23,42 +24,89 @@ const (
 // count as the default: a log must not keep anything from working.
 func New(w io.Writer, level slog.Leveler) *slog.Logger {
 	if level == nil {
-		var l slog.Level
-		if l.UnmarshalText([]byte(os.Getenv(EnvLevel))) != nil {
-			l = slog.LevelInfo
-		}
-		level = l
+		level = envLevel()
 	}
-	o := &slog.HandlerOptions{Level: level}
-	if strings.EqualFold(os.Getenv(EnvFormat), "json") {
-		return slog.New(handler{slog.NewJSONHandler(w, o)})
-	}
-	return slog.New(handler{slog.NewTextHandler(w, o)})
+	return slog.New(newHandler(w, level))
 }
 
+// Lazy returns New(w, nil), but it costs nothing until there is something to
+// log: most processes that run one command have nothing to say.
+func Lazy(w io.Writer) *slog.Logger { return slog.New(&lazy{w: w}) }
+
+func envLevel() slog.Level {
+	var l slog.Level
+	if text := os.Getenv(EnvLevel); text == "" || l.UnmarshalText([]byte(text)) != nil {
+		return slog.LevelInfo
+	}
+	return l
+}
+
+func newHandler(w io.Writer, level slog.Leveler) slog.Handler {
+	o := &slog.HandlerOptions{Level: level}
+	if strings.EqualFold(os.Getenv(EnvFormat), "json") {
+		return handler{slog.NewJSONHandler(w, o)}
+	}
+	return handler{slog.NewTextHandler(w, o)}
+}
+
+// lazy becomes a handler when it is first asked for more than whether to log.
+type lazy struct {
+	w    io.Writer
+	once sync.Once
+	real slog.Handler
+}
+
+func (l *lazy) handler() slog.Handler {
+	l.once.Do(func() { l.real = newHandler(l.w, envLevel()) })
+	return l.real
+}
+
+func (l *lazy) Enabled(_ context.Context, level slog.Level) bool { return level >= envLevel() }
+func (l *lazy) Handle(ctx context.Context, r slog.Record) error  { return l.handler().Handle(ctx, r) }
+func (l *lazy) WithAttrs(attrs []slog.Attr) slog.Handler         { return l.handler().WithAttrs(attrs) }
+func (l *lazy) WithGroup(name string) slog.Handler               { return l.handler().WithGroup(name) }
+
 type key struct{}
+
+// What a context says, after what the one before it says.
+type said struct {
+	before *said
+	args   func() []any
+}
 
 // With returns a context whose log lines have the attributes, given as to
 // [slog.Logger.With], after those that ctx has already. Strings that are empty
 // are left out.
 func With(ctx context.Context, args ...any) context.Context {
-	attrs, _ := ctx.Value(key{}).([]slog.Attr)
-	attrs = attrs[:len(attrs):len(attrs)]
-	for _, a := range slog.Group("", args...).Value.Group() {
+	return WithFunc(ctx, func() []any { return args })
+}
+
+// WithFunc is With for attributes that are only made if something is logged.
+func WithFunc(ctx context.Context, args func() []any) context.Context {
+	before, _ := ctx.Value(key{}).(*said)
+	return context.WithValue(ctx, key{}, &said{before, args})
+}
+
+func (s *said) attrs() []slog.Attr {
+	if s == nil {
+		return nil
+	}
+	all := s.before.attrs()
+	for _, a := range slog.Group("", s.args()...).Value.Group() {
 		if a.Value.Kind() != slog.KindString || a.Value.String() != "" {
-			attrs = append(attrs, a)
+			all = append(all, a)
 		}
 	}
-	return context.WithValue(ctx, key{}, attrs)
+	return all
 }
 
 // A handler adds what the context says.
 type handler struct{ slog.Handler }
 
 func (h handler) Handle(ctx context.Context, r slog.Record) error {
-	if attrs, ok := ctx.Value(key{}).([]slog.Attr); ok {
+	if s, ok := ctx.Value(key{}).(*said); ok {
 		r = r.Clone()
-		r.AddAttrs(attrs...)
+		r.AddAttrs(s.attrs()...)
 	}
 	return h.Handler.Handle(ctx, r)
 }

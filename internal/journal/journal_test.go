@@ -40,18 +40,22 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv(journal.EnvFormat, "JSON")
 	t.Setenv(journal.EnvLevel, "debug")
 	var out bytes.Buffer
-	journal.New(&out, nil).DebugContext(journal.With(t.Context(), "network", "web"), "hello")
-	var line struct{ Level, Msg, Network string }
-	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line.Msg != "hello" || line.Network != "web" || line.Level != "DEBUG" {
-		t.Errorf("%v: %s", err, out.String())
+	for _, log := range []*slog.Logger{journal.New(&out, nil), journal.Lazy(&out), journal.Lazy(&out).With()} {
+		out.Reset()
+		log.DebugContext(journal.With(t.Context(), "network", "web"), "hello")
+		var line struct{ Level, Msg, Network string }
+		if err := json.Unmarshal(out.Bytes(), &line); err != nil || line.Msg != "hello" || line.Network != "web" || line.Level != "DEBUG" {
+			t.Errorf("%v: %s", err, out.String())
+		}
 	}
 	t.Setenv(journal.EnvLevel, "loud")
-	out.Reset()
-	log := journal.New(&out, nil)
-	log.Debug("no")
-	log.Info("yes")
-	if strings.Count(out.String(), "\n") != 1 {
-		t.Errorf("a level that is none counts as info: %s", out.String())
+	for _, log := range []*slog.Logger{journal.New(&out, nil), journal.Lazy(&out)} {
+		out.Reset()
+		log.Debug("no")
+		log.Info("yes")
+		if strings.Count(out.String(), "\n") != 1 {
+			t.Errorf("a level that is none counts as info: %s", out.String())
+		}
 	}
 }
 

@@ -51,7 +51,7 @@ func metricsEnv() []string {
 }
 
 // between says how long to wait before metrics that ended are served again.
-const between = 5 * time.Second
+const between = time.Second
 
 // serveMetrics has bowline serve metrics at addr until ctx is done, again and
 // again. They are a process of their own because an HTTP server and Prometheus'

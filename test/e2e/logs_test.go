@@ -79,3 +79,39 @@ func TestTraceContext(t *testing.T) {
 		}
 	}
 }
+
+// What cannot be counted changes nothing else, and is told to those who ask.
+func TestNothingToCountIn(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	meter := filepath.Join(h.dir, "run", "meter")
+	if err := os.MkdirAll(filepath.Dir(meter), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(meter, nil, 0o600); err != nil { // not a directory
+		t.Fatal(err)
+	}
+	s := h.sandbox("c1")
+	c := network("web", "10.1.0.0/24")
+	s.add(c)
+	cmd := h.command(bin("bowline-bridge"))
+	conf, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd.Env = append(cmd.Env[:len(cmd.Env):len(cmd.Env)], "CNI_COMMAND=DEL", "CNI_PATH="+h.dir, "CNI_CONTAINERID=c1", "CNI_NETNS="+s.path,
+		"CNI_IFNAME=eth0", "BOWLINE_LOG_LEVEL=debug")
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(conf), &stderr
+	if err := h.do(cmd.Run); err != nil {
+		t.Fatalf("DEL: %v: %s", err, stderr.String())
+	}
+	for _, want := range []string{`level=DEBUG msg="CNI command" took=`, `level=DEBUG msg="the command was not counted"`, "network=web", "container=c1"} {
+		if !strings.Contains(stderr.String(), want) {
+			t.Errorf("log has no %s: %s", want, stderr.String())
+		}
+	}
+	if err := os.Remove(meter); err != nil {
+		t.Error(err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -145,8 +146,9 @@ func (h *host) serve(plugin string, args ...string) (end func()) {
 	}
 }
 
-// The server of metrics ends with the plugin, even if that is killed; without the
-// command bowline the plugin says what it lacks.
+// The server of metrics is started again if it ends, and ends with the plugin,
+// even if that is killed; without the command bowline the plugin says what it
+// lacks.
 func TestMetricsEnd(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -159,6 +161,22 @@ func TestMetricsEnd(t *testing.T) {
 	if n := len(h.processes()); n != 2 {
 		t.Errorf("%d processes serve, want 2: %q", n, h.processes())
 	}
+	served := h.processes()
+	for _, p := range served {
+		var pid int
+		if fmt.Sscan(p, &pid); pid != cmd.Process.Pid {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Errorf("kill %q: %v", p, err)
+			}
+		}
+	}
+	eventually(t, func() error {
+		if now := h.processes(); len(now) != 2 || slices.Equal(now, served) {
+			return fmt.Errorf("nobody serves again: %q", now)
+		}
+		return nil
+	})
+	scrape(t, socket)
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	eventually(t, func() error {
