@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/bowline-net/bowline/internal/link"
 	"github.com/bowline-net/bowline/internal/netns"
 	"github.com/bowline-net/bowline/internal/netns/netnstest"
@@ -103,7 +101,7 @@ func TestForget(t *testing.T) {
 					netnstest.Command(t, ns, append([]string{"ip"}, strings.Fields(args)...)...)
 				}
 				f := link.Flows{
-					Protocol: unix.IPPROTO_UDP, First: tt.first, Count: tt.count,
+					First: tt.first, Count: tt.count,
 					To: netip.MustParseAddr(tt.to), Endpoint: netip.MustParseAddrPort(tt.endpoint),
 				}
 				for _, e := range tt.entries { // one by one, for they may have one tuple
@@ -113,7 +111,7 @@ func TestForget(t *testing.T) {
 					if verb == "led" {
 						forget, want = h.ForgetLed, e.led
 					}
-					if err := forget(t.Context(), f); err != nil {
+					if err := forget(t.Context(), []link.Flows{{First: 1, Count: 1, To: f.To}, f, {First: 1, Count: 1, To: otherFamily(f.To)}}); err != nil {
 						t.Fatal(err)
 					}
 					if gone := len(tracked(t, ns)) == 0; gone != want {
@@ -129,6 +127,13 @@ func TestForget(t *testing.T) {
 	}
 }
 
+func otherFamily(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
 // TestForgetLeavesOthers: of many, exactly those that were meant.
 func TestForgetLeavesOthers(t *testing.T) {
 	t.Parallel()
@@ -139,13 +144,23 @@ func TestForgetLeavesOthers(t *testing.T) {
 		track(t, ns, "tcp", "192.0.2.1", port, fmt.Sprintf("10.1.0.2:%d", port))
 	}
 	f := link.Flows{
-		Protocol: unix.IPPROTO_UDP, First: 53, Count: 3,
+		First: 53, Count: 3,
 		To: netip.MustParseAddr("192.0.2.1"), Endpoint: netip.MustParseAddrPort("10.1.0.2:53"),
 	}
-	if err := h.ForgetLed(t.Context(), f); err != nil {
+	if err := h.ForgetLed(t.Context(), []link.Flows{f}); err != nil {
 		t.Fatal(err)
 	}
 	if got := tracked(t, ns); len(got) != 17 {
 		t.Errorf("%d entries are left, want 20 without 3: %q", len(got), got)
+	}
+}
+
+func BenchmarkForget(b *testing.B) {
+	h := open(b)
+	f := link.Flows{First: 53, Count: 1, To: netip.IPv4Unspecified(), Endpoint: netip.MustParseAddrPort("10.1.0.2:53")}
+	for b.Loop() {
+		if err := h.ForgetStale(b.Context(), []link.Flows{f}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -132,28 +132,19 @@ func (d *driver) settle(ctx context.Context, rn nft.Network, ports []nft.Port) e
 			return err
 		}
 	}
-	for _, f := range flows(ports) {
-		if err := d.host.ForgetStale(ctx, f); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.host.ForgetStale(ctx, flows(ports))
 }
 
 // forget makes the kernel forget the flows that the ports led to an endpoint.
 func (d *driver) forget(ctx context.Context, ports []nft.Port) error {
-	var errs []error
-	for _, f := range flows(ports) {
-		errs = append(errs, d.host.ForgetLed(ctx, f))
-	}
-	return errors.Join(errs...)
+	return d.host.ForgetLed(ctx, flows(ports))
 }
 
 // flows are those of UDP, whose end nobody tells the kernel.
 func flows(ports []nft.Port) (fs []link.Flows) {
 	for _, p := range ports {
 		if p.Protocol == unix.IPPROTO_UDP {
-			fs = append(fs, link.Flows{Protocol: p.Protocol, First: p.First, Count: p.Count, To: p.Host, Endpoint: p.To})
+			fs = append(fs, link.Flows{First: p.First, Count: p.Count, To: p.Host, Endpoint: p.To})
 		}
 	}
 	return fs
