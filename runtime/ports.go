@@ -91,18 +91,22 @@ func (a *Attachment) requestPorts(list *libcni.NetworkConfigList, c ConnectSpec)
 		ContainerPort int    `json:"containerPort"`
 		Protocol      string `json:"protocol"`
 		HostIP        string `json:"hostIP,omitempty"`
+		Count         int    `json:"count,omitempty"`
 	}
 	var all []mapping
 	for _, m := range c.Ports {
-		for i := range m.Ports() {
-			one := mapping{HostPort: int(m.HostPort), ContainerPort: int(m.Port) + i, Protocol: m.Protocol}
-			if m.HostPort != 0 {
-				one.HostPort += i
-			}
-			if m.HostIP.IsValid() {
-				one.HostIP = m.HostIP.String()
-			}
+		one := mapping{HostPort: int(m.HostPort), ContainerPort: int(m.Port), Protocol: m.Protocol}
+		if m.HostIP.IsValid() {
+			one.HostIP = m.HostIP.String()
+		}
+		if strings.HasPrefix(a.Plugin, ownPrefix) {
+			one.Count = m.Ports()
 			all = append(all, one)
+			continue
+		}
+		for range m.Ports() { // others know no rows
+			all = append(all, one)
+			one.HostPort, one.ContainerPort = one.HostPort+1, one.ContainerPort+1
 		}
 	}
 	a.Capabilities["portMappings"] = all

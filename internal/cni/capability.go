@@ -16,6 +16,7 @@ type portMapping struct {
 	ContainerPort int    `json:"containerPort"`
 	Protocol      string `json:"protocol"`
 	HostIP        string `json:"hostIP"`
+	Count         int    `json:"count"` // ours: so many ports in a row, on both sides; 0 means 1
 }
 
 // bandwidth is the bandwidth capability, and the keys of the reference
@@ -51,7 +52,10 @@ func portMappings(runtime document) ([]bowline.PortMapping, error) {
 		if p.ContainerPort < 1 || p.ContainerPort > 65535 {
 			return nil, wrong("containerPort", p.ContainerPort, "1 to 65535")
 		}
-		m.HostPort, m.Port = uint16(p.HostPort), uint16(p.ContainerPort)
+		if p.Count < 0 || p.Count > 65536-max(p.HostPort, p.ContainerPort) {
+			return nil, wrong("count", p.Count, "1 to as many ports as there are")
+		}
+		m.HostPort, m.Port, m.Count = uint16(p.HostPort), uint16(p.ContainerPort), uint16(p.Count)
 		if p.HostIP != "" {
 			ip, err := netip.ParseAddr(p.HostIP)
 			if err != nil || ip.Zone() != "" {

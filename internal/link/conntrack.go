@@ -114,16 +114,13 @@ func (h *Handle) forget(ctx context.Context, fs []Flows, takes func(Flows, flow)
 	for _, m := range dumpsOf(fs, tracked) {
 		err = c.get(m, true, func(body []byte) {
 			e, ok := parseFlow(body)
-			if !ok {
-				return
-			}
 			for _, f := range fs {
-				if !e.isOf(f) {
+				if !ok || !e.isOf(f) {
 					continue
 				}
-				yes, err := takes(f, e)
-				failed = errors.Join(failed, err)
-				if yes {
+				if yes, err := takes(f, e); err != nil {
+					failed = err
+				} else if yes {
 					found = append(found, e)
 					return
 				}
@@ -133,14 +130,22 @@ func (h *Handle) forget(ctx context.Context, fs []Flows, takes func(Flows, flow)
 			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
+	if err := c.delete(found); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// delete makes the kernel forget the flows; some may have ended meanwhile.
+func (c *conn) delete(found []flow) error {
 	for _, e := range found {
 		m := conntrackMessage(ctDelete, unix.NLM_F_ACK, family(e.to))
 		for _, a := range e.identity {
 			m.b = append(m.b, a...)
 			m.pad()
 		}
-		if err := c.do(m); err != nil && !errors.Is(err, unix.ENOENT) { // ended meanwhile
-			return fmt.Errorf("%s: %w", what, err)
+		if err := c.do(m); err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
 		}
 	}
 	return nil
