@@ -50,9 +50,11 @@ import (
 //	}
 const policyPrefix = "policy-"
 
-// policyMemory bounds each set of what is remembered, for all endpoints together:
-// some 50 MB, and twice as many as conntrack has flows on a host of 8 GiB.
-const policyMemory = 1 << 19
+// policyMemory bounds the sets of flows, for all endpoints together, at as many as
+// conntrack has on a host of 8 GiB. The kernel makes room for as many when it
+// makes the set, 4 MB, until the first is forgotten. It bounds the other sets at
+// 65535.
+const policyMemory = 1 << 18
 
 func policyFrom() *nftables.Set {
 	return verdictMap(bridgeTable(), "policy-from", nftables.TypeIFName)
@@ -86,7 +88,10 @@ func memories() []*nftables.Set {
 		)
 	}
 	for _, s := range all {
-		s.Dynamic, s.HasTimeout, s.Size = true, true, policyMemory
+		s.Dynamic, s.HasTimeout = true, true
+		if strings.HasPrefix(s.Name, "policy-flows") {
+			s.Size = policyMemory
+		}
 	}
 	return all
 }

@@ -41,7 +41,7 @@ func (h *Handle) prunePolicies(policy []bowline.PolicyRule) error {
 // pruneUnused removes the plans that no endpoint has, and all that policies need
 // if there is no other. Nobody may add elements meanwhile.
 func (h *Handle) pruneUnused(c *nftables.Conn) error {
-	have, err := policyObjects(c)
+	have, alone, err := policyObjects(c)
 	if err != nil || len(have) == 0 {
 		return err
 	}
@@ -60,7 +60,14 @@ func (h *Handle) pruneUnused(c *nftables.Conn) error {
 			unused = append(unused, o)
 		}
 	}
-	if !slices.Contains(slices.Collect(maps.Values(used)), true) {
+	switch last := !slices.Contains(slices.Collect(maps.Values(used)), true); {
+	case last && alone:
+		c.DelTable(bridgeTable())
+		if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		return nil
+	case last:
 		unused = append(unused, shared...)
 	}
 	if len(unused) == 0 {
@@ -112,16 +119,18 @@ type policyObject struct {
 	plan       string // whose it is; empty: all policies share it
 }
 
-// policyObjects returns those that there are.
-func policyObjects(c *nftables.Conn) ([]policyObject, error) {
-	sets, err := policySetsThere(c)
+// policyObjects returns those that there are, and whether our bridge table has
+// nothing else.
+func policyObjects(c *nftables.Conn) (os []policyObject, alone bool, err error) {
+	sets, err := bridgeSets(c)
 	if err != nil || len(sets) == 0 {
-		return nil, err
+		return nil, false, err
 	}
 	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyBridge)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	alone = true
 	have := map[string]*policyObject{}
 	object := func(name string) *policyObject {
 		if have[name] == nil {
@@ -130,18 +139,26 @@ func policyObjects(c *nftables.Conn) ([]policyObject, error) {
 		return have[name]
 	}
 	for _, ch := range chains {
-		if ch.Table.Name == Table && strings.HasPrefix(ch.Name, policyPrefix) {
+		if ch.Table.Name != Table {
+			continue
+		}
+		if strings.HasPrefix(ch.Name, policyPrefix) {
 			object(ch.Name).chain = true
+		} else {
+			alone = false
 		}
 	}
 	for _, s := range sets {
-		object(s).set = true
+		if strings.HasPrefix(s, policyPrefix) {
+			object(s).set = true
+		} else {
+			alone = false
+		}
 	}
-	var os []policyObject
 	for _, o := range have {
 		os = append(os, *o)
 	}
-	return os, nil
+	return os, alone, nil
 }
 
 // planOf returns the plan that a set or a chain is named after, if any.
@@ -153,8 +170,8 @@ func planOf(name string) string {
 	return ""
 }
 
-// policySetsThere returns the names of the sets and maps of policies.
-func policySetsThere(c *nftables.Conn) ([]string, error) {
+// bridgeSets returns the names of the sets and maps of our bridge table.
+func bridgeSets(c *nftables.Conn) ([]string, error) {
 	if _, err := c.ListTableOfFamily(Table, nftables.TableFamilyBridge); err != nil {
 		return nil, nil // none: the library has no error of its own for it
 	}
@@ -164,19 +181,17 @@ func policySetsThere(c *nftables.Conn) ([]string, error) {
 	}
 	var names []string
 	for _, s := range sets {
-		if strings.HasPrefix(s.Name, policyPrefix) {
-			names = append(names, s.Name)
-		}
+		names = append(names, s.Name)
 	}
 	return names, nil
 }
 
 // hitMaps returns the maps of rules that there are, with the rule's number.
 func hitMaps(c *nftables.Conn) (map[string]int, error) {
-	names, err := policySetsThere(c)
+	names, err := bridgeSets(c)
 	maps := map[string]int{}
 	for _, name := range names {
-		if plan := planOf(name); plan != "" {
+		if plan := planOf(name); plan != "" && strings.HasPrefix(name, policyPrefix) {
 			if i, err := strconv.Atoi(name[len(plan)+1:]); err == nil {
 				maps[name] = i
 			}
