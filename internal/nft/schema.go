@@ -29,6 +29,43 @@
 //	  chain postrouting { iifname . oifname vmap @pair; iifname . saddr vmap @masq }
 //	  chain masq-PREFIX { daddr PREFIX return; daddr multicast return; masquerade }
 //	}
+//
+// A family with published ports has this as well, until nothing is published any
+// more and no network is left that published:
+//
+//	table ip bowline {                      # and ip6
+//	  map port      { proto . port : addr . port }         to any local address
+//	  map port-at   { addr . proto . port : addr . port }  to one
+//	  map port-row  { addrs . proto . ports : addr }       long rows, which keep their numbers
+//	  map port-gate { addrs . proto . ports : verdict }    ports with conditions: goto port-if-HASH or port-admitted
+//	  map port-owner { proto, port, addr : ifname }        as IPv6 addresses; on no packet's path: see portOwner
+//	  set port-user { ifname }                    endpoints with ports
+//	  map port-hide { ifname . prefix : verdict } into a bridge, led to: jump port-hide-PREFIX, or port-hide-all with masqAll
+//	  set port-local { ifname }                   bridges to which the host's loopback is led
+//	  map port-home { ifname . prefix : addr }    ip6: from a bridge, sent by: an address of the host
+//	  set port-asks { addrs . proto . ports }     ports of networks that respect the host's input policy
+//	  set port-admitted { addr . proto . port }   dynamic: who may use such a port
+//	  chain port-in     { nat prerouting: fib daddr type local goto ports }
+//	  chain port-out    { nat output: likewise }
+//	  chain ports       { daddr . l4proto . th dport vmap @port-gate; goto port-lead }
+//	  chain port-lead   { dnat to ... map @port-at; @port; @port-row }
+//	  chain port-if-HASH { CONDITIONS goto port-lead, or port-admitted }
+//	  chain port-admitted { saddr local or @port-admitted goto port-lead }
+//	  chain port-asked  { input, last: ct state new @port-asks add @port-admitted drop }
+//	  chain port-back   { nat postrouting, before ours: ct status dnat oifname . daddr vmap @port-hide }
+//	  chain port-hide-PREFIX { saddr PREFIX, or loopback: masquerade }
+//	  chain port-guard  { prerouting, raw: daddr loopback iifname @port-local drop }
+//	  chain port-home   { ip6 prerouting, after nat: daddr ::1 daddr set @port-home }
+//	  chain port-arrive { ip6 input, after nat: saddr ::1 iifname @port-local daddr set ::1 }
+//	}
+//
+// What IPv4 has route_localnet for, port-home and port-arrive do for ::1. The
+// source ::1 of a connection is masqueraded on its way to the bridge, and would
+// be the receiver of the answers before they are routed; but the kernel takes no
+// packet for ::1 from a link, neither where bridge netfilter translated it
+// before the IP layer saw it, nor by a route, for that must be of the link. So
+// answers go by an address of the host up to the socket.
+//
 //	table bridge bowline {
 //	  set guarded { ifname }                      ports whose sender address is checked
 //	  set allowed { ifname . ether_addr }
