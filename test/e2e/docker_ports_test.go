@@ -165,6 +165,14 @@ func dockerPublish(h *dockerHost) {
 	out.mustSee(host4+":"+random, "192.0.2.2")
 	out.mustSee(at(host6, random), "2001:db8::2")
 	out.mustSee(host4+":"+ranged, "192.0.2.2")
+
+	// Ten thousand in a row, which dockerd tells one by one, are one row again.
+	h.web("many", "--network", "ports", "-p", "20000-29999:20000-29999", "-e", "MORE=27777")
+	if list := h.sh(bin("bowline-bridge") + " list"); !strings.Contains(list, " 20000-29999->20000-29999/tcp ") {
+		h.t.Errorf("want one row of ports: %s", list)
+	}
+	out.mustSee(host4+":27777", "192.0.2.2")
+	out.mustSee(at(host6, "27777"), "2001:db8::2")
 }
 
 // published returns the host's port, of those from low to high, that our own
