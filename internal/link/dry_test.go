@@ -140,7 +140,7 @@ func TestDryThere(t *testing.T) {
 	t.Parallel()
 	host, sandbox := netnstest.New(t), netnstest.New(t)
 	br := bridgeWithVeth(t, openIn(t, host), sandbox, nil)
-	in, out, steps := dryOf(t, host, sandbox, false)
+	_, out, steps := dryOf(t, host, sandbox, false)
 	if got, made, err := out.EnsureBridge(t.Context(), link.Bridge{Name: "br0"}); err != nil || made || got.Index != br.Index {
 		t.Errorf("EnsureBridge of one that is there: %+v, %v, %v", got, made, err)
 	}
@@ -162,7 +162,7 @@ func TestDryThere(t *testing.T) {
 	if want := "host: ip link set br0 mtu 1300\nhost: ip link set br0 down\nhost: ip link del outer\n"; steps() != want {
 		t.Errorf("got\n%swant\n%s", steps(), want)
 	}
-	in, _, _ = dryOf(t, host, sandbox, true)
+	in, _, _ := dryOf(t, host, sandbox, true)
 	if names, err := in.Names(t.Context()); err != nil || len(names) > 0 {
 		t.Errorf("an empty sandbox has %v, %v", names, err)
 	}

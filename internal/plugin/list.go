@@ -28,24 +28,6 @@ func (s Spec) mine(ctx context.Context) ([]state.Endpoint, error) {
 	return rs, err
 }
 
-// matching returns those of them that container names, by its ID, the first
-// letters of that, or the name that people call it; network and ifname narrow
-// the choice unless they are empty.
-func (s Spec) matching(ctx context.Context, container, network, ifname string) ([]state.Endpoint, error) {
-	rs, err := s.mine(ctx)
-	exact := func(r state.Endpoint) bool { return slices.Contains([]string{r.ID, r.Container, r.Name}, container) }
-	near := func(r state.Endpoint) bool {
-		return strings.HasPrefix(r.Container, container) || strings.HasPrefix(r.ID, container)
-	}
-	is := near
-	if container != "" && slices.ContainsFunc(rs, exact) {
-		is = exact
-	}
-	return slices.DeleteFunc(rs, func(r state.Endpoint) bool {
-		return !is(r) || network != "" && r.Network != network || ifname != "" && r.IfName != ifname
-	}), err
-}
-
 // list prints one line per endpoint.
 func (s Spec) list(ctx context.Context, c *call) error {
 	if _, err := c.parse(c.flags()); err != nil {
