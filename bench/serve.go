@@ -132,8 +132,11 @@ func (d *daemon) call(method string, request any) error {
 // cpu returns the processor time that its threads took so far.
 func (d *daemon) cpu() (time.Duration, error) {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", d.cmd.Process.Pid))
-	if err != nil || len(tasks) == 0 {
-		return 0, fmt.Errorf("process %d has no threads: %v", d.cmd.Process.Pid, err)
+	if err != nil {
+		return 0, err
+	}
+	if len(tasks) == 0 {
+		return 0, fmt.Errorf("process %d has no threads", d.cmd.Process.Pid)
 	}
 	var sum time.Duration
 	for _, t := range tasks {

@@ -149,7 +149,7 @@ func (c *comparison) element(want element, have map[string]held) bool {
 	}
 	d := bowline.Difference{Place: where(want.set), Key: "element", Want: elementText(want.set, want.Key, want.KeyEnd, want.Val, want.Comment)}
 	if there {
-		d.Have = elementText(want.set, []byte(want.Key), h.end, h.value, h.comment)
+		d.Have = elementText(want.set, want.Key, h.end, h.value, h.comment)
 		old := want
 		old.KeyEnd, old.Val, old.VerdictData = h.end, nil, nil
 		c.wrong = append(c.wrong, old)

@@ -1,10 +1,6 @@
 package nft
 
 import (
-	"errors"
-	"fmt"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 
@@ -61,30 +57,23 @@ func forward(c *nftables.Conn, t *nftables.Table) (drops bool, leads []string, e
 	return ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop, leads, err
 }
 
-// forwardLegacy is forward for the legacy tables. Looking needs no lock, and
-// must not take the one that tells others, and us, of a change.
+// forwardLegacy is forward for the legacy tables of the thread's namespace.
 func (r ruleset) forwardLegacy() (drops bool, leads []string, err error) {
-	name := "iptables-legacy"
-	if r.family == nftables.TableFamilyIPv6 {
-		name = "ip6tables-legacy"
-	}
-	cmd := exec.Command(name, "-t", "filter", "-S", "FORWARD")
-	cmd.Env = append(os.Environ(), "XTABLES_LOCKFILE="+os.DevNull)
-	out, err := cmd.Output()
-	if errors.Is(err, exec.ErrNotFound) {
+	l := layoutOf(r.family)
+	if !l.inUse() {
 		return false, nil, nil
 	}
+	chains, err := l.read()
 	if err != nil {
-		return false, nil, fmt.Errorf("%s -S FORWARD: %w", name, err)
+		return false, nil, err
 	}
-	for l := range strings.Lines(string(out)) {
-		l = strings.TrimSpace(l)
-		drops = drops || l == "-P FORWARD DROP"
-		if chain, ok := strings.CutPrefix(l, "-A FORWARD -j "); ok {
-			leads = append(leads, chain)
+	forward := chains["FORWARD"].rules
+	for name, c := range chains {
+		if slices.ContainsFunc(forward, func(rule legacyRule) bool { return rule.plain && rule.verdict == c.start }) {
+			leads = append(leads, name)
 		}
 	}
-	return drops, leads, nil
+	return len(forward) > 0 && forward[len(forward)-1].verdict == drop, leads, nil
 }
 
 // unblock leads FORWARD to the doors again, each where its owner does: Docker

@@ -103,8 +103,9 @@ func echoed(c net.Conn) error {
 		return err
 	}
 	var b [8]byte
-	if n, err := c.Read(b[:]); err != nil || string(b[:n]) != "hello" {
-		return fmt.Errorf("got %q, %v", b[:n], err)
+	n, err := c.Read(b[:])
+	if err == nil && string(b[:n]) != "hello" {
+		err = fmt.Errorf("got %q", b[:n])
 	}
-	return nil
+	return err
 }

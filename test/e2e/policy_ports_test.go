@@ -44,7 +44,7 @@ func TestPolicyOfPublishedPorts(t *testing.T) {
 			// The other way round: c may only answer.
 			c.del(open, rc)
 			open["runtimeConfig"].(map[string]any)["policy"] = "deny egress"
-			rc = c.add(open)
+			c.add(open)
 			for _, by := range []string{"b", "a", "outside"} {
 				for _, host := range []string{"192.0.2.1", "2001:db8::1"} {
 					if err := mustExchange(s.at[by], "tcp", net.JoinHostPort(host, "9080"), "hello"); err != nil {

@@ -112,8 +112,9 @@ func exchangeFor(patience time.Duration, ns *netns.Handle, network, addr, text s
 			if network == "tcp" {
 				c.SetDeadline(end)
 			}
-			n, err := 0, error(nil)
-			if _, err = c.Write([]byte(text)); err == nil {
+			var n int
+			_, err := c.Write([]byte(text))
+			if err == nil {
 				n, err = c.Read(got[:])
 			}
 			switch timeout := errors.Is(err, os.ErrDeadlineExceeded); {

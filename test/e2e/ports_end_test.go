@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"maps"
 	"strings"
 	"testing"
 )
@@ -66,11 +65,41 @@ func TestPortsEnd(t *testing.T) {
 	}
 }
 
-// anyPorts returns a copy of c with ports of the host that the plugin chooses.
-func (c conf) anyPorts() conf {
-	runtime := map[string]any{"portMappings": []any{hostPort(0, 80, "tcp", ""), hostPort(0, 53, "udp", "127.0.0.1")}}
-	if had, ok := c["runtimeConfig"].(map[string]any); ok {
-		maps.Copy(runtime, had)
+// TestPortsRepaired: what somebody took from published ports, CHECK tells and
+// repair brings back.
+func TestPortsRepaired(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.bridgeNetfilter(true)
+	out := h.outside()
+	c := network("web", web4, web6).ports(hostPort(8080, 80, "tcp", ""), hostPort(0, 81, "tcp", ""), hostPort(5300, 53, "udp", "127.0.0.1"))
+	a := h.sandbox("a")
+	r := a.add(c)
+	a.serve(r.addr("4") + ":80")
+	whole := h.run("nft", "list", "ruleset")
+	for _, harm := range [][]string{
+		{"nft", "flush", "ruleset"},
+		{"nft", "flush", "map", "ip", "bowline", "port"},
+		{"nft", "flush", "map", "ip", "bowline", "port-owner"},
+		{"nft", "flush", "map", "ip6", "bowline", "port-hide"},
+		{"nft", "flush", "chain", "ip", "bowline", "port-in"},
+		{"nft", "delete", "element", "ip", "bowline", "port", "{ tcp . 8080 }"},
+		{"sysctl", "-qw", "net.ipv4.conf.br-web.route_localnet=0"},
+		{"sh", "-c", "for l in $(ip -o link show master br-web | cut -d: -f2 | cut -d@ -f1); do bridge link set dev $l hairpin off; done"},
+	} {
+		h.run(harm[0], harm[1:]...)
+		if err := a.check(c, r); code(err) != 102 {
+			t.Errorf("CHECK after %v: %v, want code 102", harm, err)
+		}
+		h.run(bin("bowline-bridge"), "repair")
+		if err := a.check(c, r); err != nil {
+			t.Errorf("CHECK after repair of %v: %v", harm, err)
+		}
+		if after := h.run("nft", "list", "ruleset"); len(strings.Fields(after)) != len(strings.Fields(whole)) {
+			t.Errorf("after repair of %v the rules are\n%s\nwere\n%s", harm, after, whole)
+		}
+		out.sees("192.0.2.1:8080", "192.0.2.2")
+		h.local().sees("127.0.0.1:8080", r.gateway("4"))
+		a.sees("192.0.2.1:8080", r.gateway("4"))
 	}
-	return c.with("runtimeConfig", runtime)
 }
