@@ -35,7 +35,7 @@ type Attachment struct {
 	Ports   []bowline.PortMapping `json:"ports,omitempty"`
 	Result  json.RawMessage       `json:"result,omitempty"` // what the last plugin printed
 	Created time.Time             `json:"created"`
-	// Ready is set when the plugins had done it all.
+	// Ready is set when the plugins had done it all, until they are asked to undo it.
 	Ready bool `json:"ready"`
 	// What the plugins were called with, for DEL must be called with the same
 	// even if the network was changed meanwhile.
@@ -71,10 +71,11 @@ func (a Attachment) runtimeConf() *libcni.RuntimeConf {
 // Connect attaches a sandbox to a network.
 //
 // The error wraps [bowline.ErrConflict] if the sandbox has that link, or is on
-// that network and c.IfName is empty; and [bowline.ErrUnavailable] if the plugins
-// ignored the address or MAC that c asks for. After an error the sandbox is as
-// before, unless the plugins failed to take back their work, too: then the
-// record stays for [Runtime.GC].
+// that network and c.IfName is empty; what was never finished is no conflict,
+// and cleared first. It wraps [bowline.ErrUnavailable] if the plugins ignored the
+// address or MAC that c asks for. After an error the sandbox is as before, unless
+// the plugins failed to take back their work, too: then the record stays for
+// [Runtime.GC].
 func (r *Runtime) Connect(ctx context.Context, c ConnectSpec) (Attachment, error) {
 	var none Attachment
 	unlock, err := r.locks.exclusive(sandboxLock(c.Sandbox))
@@ -84,6 +85,9 @@ func (r *Runtime) Connect(ctx context.Context, c ConnectSpec) (Attachment, error
 	defer unlock()
 	s, err := r.live(ctx, c.Sandbox)
 	if err != nil {
+		return none, err
+	}
+	if err := r.clearUnfinished(ctx, s, c); err != nil {
 		return none, err
 	}
 	unlockNetwork, err := r.locks.shared(networkLock(c.Network))
@@ -110,6 +114,20 @@ func (r *Runtime) Connect(ctx context.Context, c ConnectSpec) (Attachment, error
 		return none, err
 	}
 	return r.attach(ctx, list, a, c)
+}
+
+// clearUnfinished takes away what a kill has left where c is to be: nobody is in
+// the middle of making it, for the caller has locked the sandbox.
+func (r *Runtime) clearUnfinished(ctx context.Context, s Sandbox, c ConnectSpec) error {
+	attached, err := r.attachmentsOf(ctx, s.ID)
+	for _, a := range attached {
+		if !a.Ready && (a.Network == c.Network || a.IfName == c.IfName) {
+			if err := r.detach(ctx, a, false); err != nil {
+				return err
+			}
+		}
+	}
+	return err
 }
 
 // attach calls the plugins for a, whose sandbox and network the caller has locked.
@@ -186,6 +204,10 @@ func (r *Runtime) detach(ctx context.Context, a Attachment, force bool) error {
 		return err
 	}
 	defer unlock()
+	if a.Ready {
+		a.Ready = false // gc goes on with it if we are killed; a full disk must not keep it there
+		_ = r.attachments.Put(ctx, a.record(), a)
+	}
 	err = r.del(ctx, a)
 	if err != nil {
 		err = fmt.Errorf("disconnect %s from %s: %w", a.Sandbox, a.Network, err)
