@@ -59,10 +59,27 @@ func Serve(ctx context.Context, c Config) error {
 		defer cancel()
 		go c.Network.sweepLoop(ctx)
 	}
+	go sweepFiles(ctx, c.Log, time.Minute)
 	for _, l := range listeners {
 		c.Log.Info("serving", "socket", l.Addr().String())
 	}
 	return socket.Serve(ctx, m, listeners...)
+}
+
+// sweepFiles removes what was left by writers of records that were killed, such
+// as the process before this one. No record takes age to write, so it waits for
+// that first.
+func sweepFiles(ctx context.Context, log *slog.Logger, age time.Duration) {
+	timer := time.NewTimer(age)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-timer.C:
+	}
+	if err := errors.Join(state.Run().Sweep("", age), state.Lib().Sweep("", age)); err != nil {
+		log.Warn("files of killed writers not removed", "error", err)
+	}
 }
 
 func (d *NetworkDriver) sweepLoop(ctx context.Context) {

@@ -80,3 +80,17 @@ func TestServeWithoutSocket(t *testing.T) {
 		t.Error("Serve without a socket succeeds")
 	}
 }
+
+func TestSweepFiles(t *testing.T) {
+	stateDirs(t)
+	for _, dir := range []string{os.Getenv("BOWLINE_RUN_DIR"), os.Getenv("BOWLINE_LIB_DIR")} {
+		path := filepath.Join(dir, "networks", ".tmp-1")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		sweepFiles(t.Context(), slog.New(slog.DiscardHandler), time.Millisecond)
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v, want it gone", path, err)
+		}
+	}
+}
