@@ -30,6 +30,8 @@ func TestFaults(t *testing.T) {
 		{"CNI killed at a further container", cniKilledFurther},
 		{"things gone", cniLosses},
 		{"strangers", strangersThings},
+		{"runtime killed", runtimeKilled},
+		{"Docker plugin killed", cnmKilled},
 		{"crowd killed", crowdKilled},
 		{"clock wrong", clockWrong},
 		{"pool full", poolFull},

@@ -26,7 +26,7 @@ type tracer struct {
 	first  func()       // called before the change instead of a kill, if not nil
 	change string       // what change number stopAt was; empty if there was none
 
-	main   int
+	main   atomic.Int64
 	status syscall.WaitStatus // of the main process
 	live   map[int]bool       // threads; false: ended
 }
@@ -66,7 +66,8 @@ func (r *tracer) run(cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	r.main, r.live = cmd.Process.Pid, map[int]bool{cmd.Process.Pid: true}
+	r.live = map[int]bool{cmd.Process.Pid: true}
+	r.main.Store(int64(cmd.Process.Pid))
 	defer cmd.Process.Release()
 	for r.alive() {
 		pid, err := next(r.live)
@@ -82,7 +83,7 @@ func (r *tracer) run(cmd *exec.Cmd) error {
 			continue
 		}
 		r.live[pid] = false
-		if pid == r.main {
+		if int64(pid) == r.main.Load() {
 			r.status = status
 		}
 	}
@@ -149,7 +150,7 @@ func (r *tracer) stopped(pid int, status syscall.WaitStatus) {
 				r.live[int(msg)] = true
 			}
 		}
-	case sig == unix.SIGTRAP && pid == r.main && r.seen.Load() == 0: // after its first execve
+	case sig == unix.SIGTRAP && int64(pid) == r.main.Load() && r.seen.Load() == 0: // after its first execve
 		_ = syscall.PtraceSetOptions(pid, unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_TRACECLONE|unix.PTRACE_O_TRACEFORK|
 			unix.PTRACE_O_TRACEVFORK|unix.PTRACE_O_TRACEEXEC|unix.PTRACE_O_EXITKILL)
 	case sig == unix.SIGSTOP || first: // how a new thread begins
