@@ -161,7 +161,7 @@ func (o op) openSandbox(ctx context.Context) (*netns.Handle, error) {
 		return h, nil
 	}
 	theirs, err := h.ID()
-	if own, ok := netns.Stat("/proc/self/ns/net"); err == nil && ok && own == theirs {
+	if own, ok := netns.Stat("/proc/thread-self/ns/net"); err == nil && ok && own == theirs {
 		h.Close()
 		return nil, &Error{Code: CodeNetns, Msg: fmt.Sprintf("CNI_NETNS=%q is the namespace that the plugin runs in; want the container's", o.Netns)}
 	}
