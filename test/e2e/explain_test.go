@@ -208,3 +208,37 @@ func TestExplainWithoutPrivileges(t *testing.T) {
 		}
 	}
 }
+
+// Ports, limits, settings and a policy are in the plan, too.
+func TestExplainEverything(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	s := h.sandbox("a")
+	c := network("web", "10.1.0.0/24", web6).with("ipMasq", true).with("isDefaultGateway", true).with("macspoofchk", true).
+		with("ingressRate", 8000000).with("ingressBurst", 160000).with("egressRate", 8000000).with("egressBurst", 160000).
+		with("sysctl", map[string]any{"net.ipv4.conf.IFNAME.arp_filter": "1"}).
+		with("runtimeConfig", map[string]any{"portMappings": []any{map[string]any{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}}})
+	x := h.explain("ADD", c, "--container", "a", "--netns", s.path)
+	if x.Error != "" {
+		t.Fatal(x.Error)
+	}
+	for _, prefix := range []string{
+		"tc qdisc replace dev bwo", "tc filter add dev bwo", "ip link add bwf", "add element ip bowline port { tcp . 8080 ", "add element bridge bowline allowed {",
+	} {
+		if !x.has("host", prefix) {
+			t.Errorf("no step %q...", prefix)
+		}
+	}
+	if !x.has("sandbox", "net/ipv4/conf/eth0/arp_filter=1") {
+		t.Error("no step for the setting of the link")
+	}
+	r := s.add(c)
+	x.holds(s)
+	if denied := h.explain("ADD", c.with("policy", []any{"deny egress tcp 25"}), "--container", "b"); !strings.Contains(denied.Error, "8080") {
+		t.Errorf("a port that is taken: %q", denied.Error)
+	}
+	if shy := h.explain("ADD", network("shy", "10.2.0.0/24").with("policy", []any{"deny egress tcp 25"}), "--container", "b"); !shy.has("host", "add element bridge bowline policy-from {") {
+		t.Errorf("no step for the policy: %+v", shy)
+	}
+	s.del(c, r)
+}
