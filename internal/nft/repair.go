@@ -34,7 +34,7 @@ func (s *Snapshot) RepairEndpoint(ctx context.Context, n Network, e Endpoint) ([
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	w, err := e.wants(n, s.seen)
+	w, err := e.wants(n, map[string]bool{}) // all of it: DiffEndpoint may have told of what others need too
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
