@@ -45,8 +45,8 @@ func (h *host) firewalld() {
 }
 
 // daemon starts a program on the host, without the mark of what tests leave
-// behind, and ends it with the test.
-func (h *host) daemon(name string, args ...string) {
+// behind, ends it with the test and returns its process's number.
+func (h *host) daemon(name string, args ...string) (pid int) {
 	h.t.Helper()
 	cmd := h.command(name, args...)
 	cmd.Env = append(cmd.Env[:len(cmd.Env):len(cmd.Env)], "BOWLINE_E2E_HOST=")
@@ -61,6 +61,7 @@ func (h *host) daemon(name string, args ...string) {
 			h.t.Logf("%s: %v\n%s", name, err, out.String())
 		}
 	})
+	return cmd.Process.Pid
 }
 
 // TestFirewalld: past the real firewalld, which rejects what it has no zone

@@ -22,6 +22,8 @@ type brokenHost struct {
 	result result // of a
 	outer  string // a's end in the host
 	line   *line  // b's
+	// watcher is the process that repairs, if one does.
+	watcher int
 }
 
 // A line is a TCP connection on which a word is sent and comes back.
@@ -85,6 +87,7 @@ func (s *sandbox) dial(to *sandbox, addr string) *line {
 func newBrokenHost(t *testing.T, c conf) *brokenHost {
 	t.Helper()
 	h := &brokenHost{host: newHost(t), conf: c}
+	h.env = append(h.env, "XTABLES_LOCKFILE="+h.dir+"/xtables.lock") // that of the machine is everybody's
 	out := h.outside()
 	h.a, h.b = h.sandbox("a"), h.sandbox("b")
 	h.result = h.a.add(c)
@@ -290,7 +293,7 @@ func (h *brokenHost) repairOnce(key string) {
 // watch starts to watch, and returns when a first harm has been made right.
 func (h *brokenHost) watch() {
 	h.t.Helper()
-	h.daemon(bin("bowline-bridge"), "repair", "-watch")
+	h.watcher = h.daemon(bin("bowline-bridge"), "repair", "-watch")
 	h.run("nft", "delete", "element", "ip6", "bowline", "from", "{ br-web }")
 	eventually(h.t, func() error {
 		_, err := h.try("nft", "get", "element", "ip6", "bowline", "from", "{ br-web }")
