@@ -240,6 +240,7 @@ func dockerPortsMove(h *dockerHost) {
 	h.cli("stop", "-t", "0", "c1")
 	out.asks(host4+":18080", false)
 	h.cli("start", "c1")
+	eventually(h.t, func() error { _, err := out.get(host4 + ":18080"); return err }) // its server takes a moment
 	out.mustSee(host4+":18080", "192.0.2.2")
 	h.cli("network", "disconnect", "two", "c1")
 	out.asks(host4+":18080", false)
@@ -269,16 +270,21 @@ func dockerPortsSurvive(h *dockerHost) {
 			h.t.Fatalf("%s\n%s", when, h.sh("nft list ruleset"))
 		}
 	}
+	back := func() {
+		h.t.Helper()
+		eventually(h.t, func() error {
+			var errs []error
+			for _, port := range []string{"18080", random} {
+				_, err4 := out.get(host4 + ":" + port)
+				_, err6 := out.get(at(host6, port))
+				errs = append(errs, err4, err6)
+			}
+			return errors.Join(errs...)
+		})
+	}
 	works("at first")
 	h.sh("nft delete table ip bowline; nft delete table ip6 bowline")
-	eventually(h.t, func() error { // the plugin repairs it
-		_, err := out.get(host4 + ":18080")
-		return err
-	})
-	eventually(h.t, func() error {
-		_, err := out.get(at(host6, "18080"))
-		return err
-	})
+	back() // the plugin repairs it
 	works("repaired")
 	h.stop("dockerd", "KILL")
 	works("without dockerd")
@@ -286,6 +292,7 @@ func dockerPortsSurvive(h *dockerHost) {
 	works("without plugin and dockerd")
 	h.sh("nft delete table ip bowline; nft delete table ip6 bowline")
 	h.startPlugin()
+	back() // it listens before it has brought all back
 	works("with a new plugin, after the rules were flushed")
 	h.startDockerd()
 	works("with a new dockerd")
@@ -299,6 +306,7 @@ func dockerPortsSurvive(h *dockerHost) {
 	h.stop("dockerd", "KILL")
 	h.startDockerd() // and ends the containers, but does not say so
 	h.cli("start", "c2")
+	back() // its server takes a moment
 	works("started again")
 
 	// Without its record a container is known by its rules.
