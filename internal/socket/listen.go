@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +33,10 @@ func Listen(path string) (net.Listener, error) {
 	}
 	// Born in a directory of its own, which only root can enter, so that it is
 	// never there with other permissions, nor bound without listening.
-	private, err := os.MkdirTemp(dir, ".new-")
+	if err := sweep(dir); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	private, err := os.MkdirTemp(dir, newborn)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
@@ -49,6 +53,21 @@ func Listen(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	return &owned{l, path, info}, nil
+}
+
+// newborn starts the names of directories that sockets are born in.
+const newborn = ".bwl-"
+
+// sweep removes those that killed servers left. The caller has locked dir, so
+// nobody is in the middle of making one.
+func sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.IsDir() && strings.HasPrefix(e.Name(), newborn) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 func place(born, path string) (fs.FileInfo, error) {

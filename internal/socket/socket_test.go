@@ -275,6 +275,24 @@ func TestListen(t *testing.T) {
 	}
 }
 
+// A server that was killed while it was binding leaves nothing for good.
+func TestListenSweeps(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	left := filepath.Join(dir, newborn+"1")
+	if err := errors.Join(os.Mkdir(left, 0o700), os.WriteFile(filepath.Join(left, "s"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Listen(filepath.Join(dir, "x.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+		t.Errorf("left are %v, %v", entries, err)
+	}
+}
+
 func TestCloseLeavesSuccessorsSocket(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "p.sock")
