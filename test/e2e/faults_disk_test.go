@@ -16,15 +16,15 @@ type disk struct {
 	path string
 }
 
-// diskAt puts a file system of 64 KiB and so many files in place of one of the
-// host's directories, for as long as the test lasts.
-func (f *faults) diskAt(dir string) *disk {
+// diskAt puts a file system of so many KiB in place of one of the host's
+// directories, for as long as the test lasts.
+func (f *faults) diskAt(dir string, size int) *disk {
 	f.t.Helper()
 	d := &disk{f, filepath.Join(f.dir, dir)}
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
 		f.t.Fatal(err)
 	}
-	if err := unix.Mount("tmpfs", d.path, "tmpfs", 0, "size=64k,nr_inodes=128"); err != nil {
+	if err := unix.Mount("tmpfs", d.path, "tmpfs", 0, fmt.Sprintf("size=%dk,nr_inodes=%d", size, 2*size)); err != nil {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(func() {
@@ -46,8 +46,8 @@ func (d *disk) leave(pages, files int) {
 	}
 	if pages >= 0 {
 		name := filepath.Join(dir, "pages")
-		if err := os.WriteFile(name, make([]byte, 64<<10), 0o600); err == nil || !errors.Is(err, unix.ENOSPC) {
-			d.f.t.Fatalf("64 KiB more on a disk of 64 KiB: %v", err)
+		if err := os.WriteFile(name, make([]byte, 1<<20), 0o600); err == nil || !errors.Is(err, unix.ENOSPC) {
+			d.f.t.Fatalf("1 MiB on a smaller disk: %v", err)
 		}
 		info, err := os.Stat(name)
 		if err == nil {
@@ -107,8 +107,8 @@ func (d *disk) refused(verb string, err error, why unix.Errno) {
 // diskFull has ADD fail at each page and at each file that it takes, and lets
 // go of containers while there is no room at all.
 func diskFull(f *faults) {
-	d := f.diskAt("run")
-	c := allOn("web", web4, web6)
+	d := f.diskAt("run", 64)
+	c := allOn("web", web4) // 64 KiB are 16 pages
 	keep := f.bystanders(c)
 	v := &victim{faults: f, c: c, keep: keep, box: f.sandbox("a")}
 	v.must("ADD")
@@ -156,8 +156,8 @@ func diskFull(f *faults) {
 
 // diskReadOnly has every verb meet a disk that cannot be written to.
 func diskReadOnly(f *faults) {
-	d := f.diskAt("run")
-	c := allOn("web", web4, web6)
+	d := f.diskAt("run", 64)
+	c := allOn("web", web4) // 64 KiB are 16 pages
 	v := &victim{faults: f, c: c, keep: f.bystanders(c), box: f.sandbox("a")}
 	v.must("GC")
 	before := f.whole()

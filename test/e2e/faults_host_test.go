@@ -41,13 +41,16 @@ func (f *faults) bystanders(c conf) (valid []string) {
 	runtime["portMappings"] = []any{hostPort(7007, 7, "udp", "")}
 	r := y.add(c.with("runtimeConfig", runtime))
 	y.echo(":7")
-	for _, s := range []*stream{
+	streams := []*stream{
 		x.streamTo("IPv4 to a neighbour", net.JoinHostPort(r.addr("4"), "7")),
-		x.streamTo("IPv6 to a neighbour", net.JoinHostPort(r.addr("6"), "7")),
 		x.streamTo("IPv4 to outside", "192.0.2.2:7"),
 		out.streamTo("IPv4 to a published port", "192.0.2.1:7007"),
-		out.streamTo("IPv6 to a published port", "[2001:db8::1]:7007"),
-	} {
+	}
+	if r.addr("6") != "" {
+		streams = append(streams, x.streamTo("IPv6 to a neighbour", net.JoinHostPort(r.addr("6"), "7")),
+			out.streamTo("IPv6 to a published port", "[2001:db8::1]:7007"))
+	}
+	for _, s := range streams {
 		f.t.Cleanup(sync.OnceFunc(func() {
 			sent, lost := s.end()
 			f.report.packets(sent, lost)

@@ -37,6 +37,8 @@ func TestFaults(t *testing.T) {
 		{"pool full", poolFull},
 		{"disk full", diskFull},
 		{"disk read-only", diskReadOnly},
+		{"disks of the command line", runtimeDisk},
+		{"disks of the Docker plugin", cnmDisk},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
