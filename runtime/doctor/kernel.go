@@ -3,8 +3,11 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/link"
@@ -42,6 +45,7 @@ func (d *doctor) kernel(ctx context.Context) {
 		{"veth", "CONFIG_VETH", "", kind("veth")},
 		{"bridge", "CONFIG_BRIDGE", "", kind("bridge")},
 		{"nftables", "CONFIG_NF_TABLES, CONFIG_NFT_MASQ, CONFIG_NFT_NAT", "", func(ctx context.Context) error { return tryTables(ctx, ns) }},
+		{"translation to published ports", "CONFIG_NFT_NAT, CONFIG_NFT_CT, CONFIG_NFT_FIB_IPV4 and CONFIG_NFT_FIB_IPV6", "published ports", func(ctx context.Context) error { return tryPorts(ctx, ns) }},
 		{"VLAN filtering of bridges", "CONFIG_BRIDGE_VLAN_FILTERING", "options vlan and vlanTrunk", func(ctx context.Context) error { return tryVLANs(ctx, links) }},
 		{"macvlan", "CONFIG_MACVLAN", "macvlan networks", kind("macvlan")},
 		{"vxlan", "CONFIG_VXLAN", "overlay networks", kind("vxlan")},
@@ -77,6 +81,24 @@ func tryTables(ctx context.Context, ns *netns.Handle) error {
 		return err
 	}
 	return h.DeleteNetwork(ctx, n)
+}
+
+// tryPorts leads a port of each family to an address.
+func tryPorts(ctx context.Context, ns *netns.Handle) error {
+	h := nft.Open(ns)
+	defer h.Close()
+	n := nft.Network{ID: "probe", Bridge: "probe0", V4: true, V6: true}
+	e := nft.Endpoint{ID: "probe", Port: "probe7"}
+	for _, to := range []string{"192.0.2.2", "2001:db8::2"} {
+		a := netip.MustParseAddr(to)
+		all, _ := netip.AddrFromSlice(make([]byte, a.BitLen()/8))
+		e.Ports = append(e.Ports, nft.Port{Host: all, First: 1, Count: 1, Protocol: 6, To: netip.AddrPortFrom(a, 1)})
+	}
+	err := h.EnsureEndpoint(ctx, n, e)
+	if errors.Is(err, unix.ENOENT) { // what the kernel says of an expression that it lacks
+		err = fmt.Errorf("%w: %w", bowline.ErrNoKernel, err)
+	}
+	return errors.Join(err, h.DeleteNetwork(ctx, n))
 }
 
 func tryLimits(ctx context.Context, links *link.Handle) error {
