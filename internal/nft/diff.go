@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -96,10 +97,48 @@ type comparison struct {
 	missing []element
 	wrong   []element // as they are, to delete
 	setUp   bool      // chains or sets are missing, or not as they should be
+	lost    map[nftables.TableFamily]bool
+}
+
+// add adds what differs, unless all of its table is gone and told.
+func (c *comparison) add(family nftables.TableFamily, d bowline.Difference) {
+	if !c.lost[family] {
+		c.found = append(c.found, d)
+	}
+}
+
+// lost returns the families in whose table there is nothing of w, nor any rule.
+func (s *Snapshot) lost(w wants) (map[nftables.TableFamily]bool, error) {
+	lost := map[nftables.TableFamily]bool{}
+	for _, ch := range w.chains {
+		if _, err := s.rulesOf(ch.Chain); err != nil {
+			return nil, err
+		}
+		lost[ch.Table.Family] = len(s.rules[ch.Table.Family]) == 0
+	}
+	for _, e := range w.elements {
+		if !lost[e.set.Table.Family] {
+			continue
+		}
+		have, err := s.elementsOf(e.set)
+		if err != nil {
+			return nil, err
+		}
+		lost[e.set.Table.Family] = have == nil
+	}
+	maps.DeleteFunc(lost, func(_ nftables.TableFamily, is bool) bool { return !is })
+	return lost, nil
 }
 
 func (s *Snapshot) compare(w wants) (comparison, error) {
-	var c comparison
+	lost, err := s.lost(w)
+	if err != nil {
+		return comparison{}, err
+	}
+	c := comparison{lost: lost}
+	for _, f := range slices.Sorted(maps.Keys(lost)) {
+		c.found = append(c.found, bowline.Difference{Place: "firewall", Key: "table", Want: familyName(f) + " " + Table})
+	}
 	for _, ch := range w.chains {
 		have, err := s.rulesOf(ch.Chain)
 		if err != nil {
@@ -134,7 +173,7 @@ func (c *comparison) chain(ch chain, have []string) bool {
 	if slices.Equal(have, want) {
 		return false
 	}
-	c.found = append(c.found, bowline.Difference{
+	c.add(ch.Table.Family, bowline.Difference{
 		Place: fmt.Sprintf("chain %s of table %s %s", ch.Name, familyName(ch.Table.Family), ch.Table.Name),
 		Key:   "rules", Have: strings.Join(have, "; "), Want: strings.Join(want, "; "),
 	})
@@ -155,7 +194,7 @@ func (c *comparison) element(want element, have map[string]held) bool {
 		c.wrong = append(c.wrong, old)
 	}
 	c.missing = append(c.missing, want)
-	c.found = append(c.found, d)
+	c.add(want.set.Table.Family, d)
 	return true
 }
 

@@ -124,7 +124,7 @@ func TestCheckNamesTheFirstDifference(t *testing.T) {
 	tests := []struct {
 		name, break_, want string
 	}{
-		{"flushed ruleset", "flush ruleset", `chain to-open of table ip bowline has no rules, want oifname . daddr . l4proto . th dport @open accept; drop`},
+		{"flushed ruleset", "flush ruleset", `firewall of endpoint "c1/eth0": firewall has no table, want ip bowline (and 2 more)`},
 		{"flushed chain", "flush chain ip6 bowline forward", `chain forward of table ip6 bowline has no rules`},
 		{"lost masquerading", "delete element ip bowline masq { br0 . 10.1.0.0/24 }", `map masq of table ip bowline has no element, want br0 . 10.1.0.0`},
 		{"lost isolation", "delete element ip bowline from { br0 }", `map from of table ip bowline has no element, want br0`},

@@ -139,8 +139,8 @@ var harms = []struct {
 	conf      func(conf) conf
 	do        func(h *brokenHost)
 }{
-	{"nft flush ruleset", "rules", nil, func(h *brokenHost) { h.run("nft", "flush", "ruleset") }},
-	{"nft delete table", "rules", nil, func(h *brokenHost) { h.run("nft", "delete", "table", "ip", "bowline") }},
+	{"nft flush ruleset", "table", nil, func(h *brokenHost) { h.run("nft", "flush", "ruleset") }},
+	{"nft delete table", "table", nil, func(h *brokenHost) { h.run("nft", "delete", "table", "ip", "bowline") }},
 	{"nft flush chain", "rules", nil, func(h *brokenHost) { h.run("nft", "flush", "chain", "ip6", "bowline", "postrouting") }},
 	{"element deleted", "element", nil, func(h *brokenHost) {
 		h.run("nft", "delete", "element", "ip", "bowline", "masq", "{ br-web . 10.1.0.0/24 }")
