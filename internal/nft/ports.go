@@ -67,6 +67,8 @@ type Publishing struct {
 type TakenError struct {
 	Port              Port
 	Network, Endpoint string // the holder's, as far as a comment has room for them
+	Link              string // the host end of the holder's veth
+	tag               string // that the holder's comments begin with
 }
 
 func (e *TakenError) Error() string {

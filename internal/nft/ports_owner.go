@@ -75,6 +75,28 @@ func (h *Handle) deletePorts(n Network, e Endpoint) error {
 	})
 }
 
+// DeleteHolder ends the ports of the endpoint that err names.
+func (h *Handle) DeleteHolder(ctx context.Context, err *TakenError) error {
+	what := fmt.Sprintf("end published ports of endpoint %q", err.Endpoint)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return failure(what, h.with(func(c *nftables.Conn) error {
+		if err.tag == "" {
+			return err // whose it is cannot be told
+		}
+		found, ferr := portElements(c, err.tag)
+		if ferr != nil || len(found) == 0 {
+			return ferr
+		}
+		ferr = flush(c, found, (*nftables.Conn).SetDeleteElements)
+		if errors.Is(ferr, unix.ENOENT) { // somebody else did
+			return nil
+		}
+		return ferr
+	}))
+}
+
 // replacePorts is one try. Old elements that stay are left alone, so that not
 // even the kernel's memory of them changes.
 func (h *Handle) replacePorts(c *nftables.Conn, n Network, e Endpoint, setUp func()) error {
@@ -244,7 +266,7 @@ func (h *Handle) explain(what string, e Endpoint, err error) error {
 	for _, p := range e.Ports {
 		for _, o := range held {
 			if p.Overlaps(o.Port) {
-				return fmt.Errorf("%s: %w", what, &TakenError{Port: p, Network: o.Network, Endpoint: o.Endpoint})
+				return fmt.Errorf("%s: %w", what, &TakenError{p, o.Network, o.Endpoint, o.link, o.tag})
 			}
 		}
 	}
@@ -305,6 +327,7 @@ func (x element) port() (p Port, ok bool) {
 type HeldPort struct {
 	Port
 	Network, Endpoint string // as far as a comment has room for them
+	link, tag         string
 }
 
 // Held returns the ports of e's families that other endpoints have, in their
@@ -356,9 +379,10 @@ func (f family) held(i [2]nftables.SetElement, ports []Port) HeldPort {
 			}
 		}
 	}
+	h.link, _, _ = strings.Cut(string(i[0].Val), "\x00")
 	words := strings.SplitN(i[0].Comment, " ", 3)
 	if len(words) == 3 {
-		h.Endpoint, h.Network = words[1], words[2]
+		h.tag, h.Endpoint, h.Network = words[0], words[1], words[2]
 	}
 	return h
 }

@@ -114,6 +114,11 @@ func (d *driver) publish(ctx context.Context, n bowline.NetworkConfig, o options
 		if !errors.As(err, &taken) {
 			return e.Ports, re.Ports, err
 		}
+		if left, err := d.endDead(ctx, taken); err != nil {
+			return nil, nil, err
+		} else if left && try < 100 {
+			continue
+		}
 		if !chose(leads, now, taken.Port) || try == 100 {
 			return nil, nil, bowline.Wrong(taken, place+taken.Error())
 		}
@@ -121,6 +126,18 @@ func (d *driver) publish(ctx context.Context, n bowline.NetworkConfig, o options
 			return nil, nil, err
 		}
 	}
+}
+
+// endDead ends the ports of a holder whose container died without a DEL: its
+// veth died with the container's namespace, and a link is there before the
+// firewall knows of its ports and until it does no more. It reports whether the
+// holder was one.
+func (d *driver) endDead(ctx context.Context, taken *nft.TakenError) (bool, error) {
+	_, err := d.host.Get(ctx, taken.Link)
+	if !errors.Is(err, bowline.ErrUnknown) {
+		return false, err
+	}
+	return true, d.rules.DeleteHolder(ctx, taken)
 }
 
 // settle does what must come after the firewall knows the ports: let the host's

@@ -57,6 +57,37 @@ func TestPortTaken(t *testing.T) {
 	h.sandbox("late").add(db.ports(hostPort(8080, 80, "tcp", "")))
 }
 
+// TestPortOfDead: what a container had that died without DEL can be had again at
+// once, row and all; that it is GC'd late ends nothing of the new one's.
+func TestPortOfDead(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	out := h.outside()
+	c := network("web", web4, web6)
+	withPorts := c.ports(hostPort(8080, 80, "tcp", ""), hostPort(5300, 53, "udp", "127.0.0.1"), map[string]any{"hostPort": 20000, "containerPort": 20000, "count": 1000},
+		map[string]any{"hostPort": 30000, "containerPort": 1000, "count": 100})
+	dead := h.sandbox("dead")
+	dead.add(withPorts)
+	dead.end()
+	eventually(t, func() error { // the kernel takes its time to end a namespace
+		if links := h.run("ip", "-o", "link", "show", "master", "br-web"); links != "" {
+			return fmt.Errorf("still there: %s", links)
+		}
+		return nil
+	})
+	b := h.sandbox("b")
+	r := b.add(withPorts)
+	b.serve(r.addr("4") + ":80")
+	out.sees("192.0.2.1:8080", "192.0.2.2")
+	if err := h.gc(c, []string{"b/eth0"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.check(withPorts, r); err != nil {
+		t.Errorf("CHECK after GC of the dead: %v", err)
+	}
+	out.sees("192.0.2.1:8080", "192.0.2.2")
+}
+
 // TestPortChosen: for host port 0 one is chosen, the same for both families, out
 // of the range that the kernel chooses from and not out of what is reserved; the
 // record and bowline ls tell it.
