@@ -59,6 +59,7 @@ func TestDocker(t *testing.T) {
 		{"dockerd restarts", dockerRestarts},
 		{"dockerd killed", dockerKilled},
 		{"live restore", dockerLiveRestore},
+		{"faults", dockerFaults},
 		{"addresses of ours", dockerIPAM},
 	} {
 		t.Run(sub.name, func(t *testing.T) {

@@ -74,9 +74,13 @@ func (r *tracer) run(cmd *exec.Cmd) error {
 		if err != nil {
 			return err
 		}
+		// Not for long: what was to be told may be gone because of a kill, and the
+		// end of a process comes after that of its threads, which is ours to hear.
 		var status syscall.WaitStatus
-		if _, err := syscall.Wait4(pid, &status, unix.WALL, nil); err != nil {
+		if got, err := syscall.Wait4(pid, &status, unix.WALL|unix.WNOHANG, nil); err != nil {
 			return fmt.Errorf("wait for %d: %w", pid, err)
+		} else if got == 0 {
+			continue
 		}
 		if status.Stopped() {
 			r.stopped(pid, status)
