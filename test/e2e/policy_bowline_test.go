@@ -73,6 +73,11 @@ func TestBowlinePolicy(t *testing.T) {
 	if !h.reach("one", two[0]) || h.reach("two", one[0]) {
 		t.Error("what was set does not hold")
 	}
+	h.run("nft", "flush", "ruleset")
+	h.bowline("repair")
+	if !h.reach("one", two[0]) || h.reach("two", one[0]) {
+		t.Error("repair does not bring the policy back")
+	}
 	if out, err := h.try(bin("bowline"), "policy", "set", "one", "deny"); err == nil || !strings.Contains(out, `one: policy: rule 1 "deny": direction="": want ingress or egress`) {
 		t.Errorf("a wrong policy: %v, %s", err, out)
 	}
