@@ -16,7 +16,7 @@ import (
 // cause that come or go at once.
 const monitorBuffer = 4 << 20
 
-// A Monitor is told of changes of links, addresses and routes.
+// A Monitor is told of changes of links, their limits, addresses and routes.
 type Monitor struct {
 	file *os.File
 }
@@ -53,7 +53,7 @@ func subscribe(fd int) error {
 	}
 	for _, group := range []int{
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
-		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF,
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF, unix.RTNLGRP_TC,
 	} {
 		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
 			return fmt.Errorf("join group %d: %w", group, err)
@@ -122,7 +122,8 @@ func worsens(b []byte) bool {
 		}
 		body := b[headerLen:size]
 		switch binary.NativeEndian.Uint16(b[4:]) {
-		case unix.RTM_NEWLINK, unix.RTM_DELLINK, unix.RTM_DELADDR, unix.RTM_NEWNETCONF, unix.RTM_DELNETCONF:
+		case unix.RTM_NEWLINK, unix.RTM_DELLINK, unix.RTM_DELADDR, unix.RTM_NEWNETCONF, unix.RTM_DELNETCONF,
+			unix.RTM_DELQDISC, unix.RTM_DELTFILTER:
 			return true
 		case unix.RTM_DELROUTE:
 			if len(body) >= unix.SizeofRtMsg && body[7] == unix.RTN_UNICAST && body[5] <= unix.RTPROT_STATIC {

@@ -16,7 +16,9 @@ func (d *driver) Repair(ctx context.Context, places []bowline.Place) []bowline.I
 }
 
 func (s *survey) repair(ctx context.Context, p bowline.Place, o options) bowline.Inspection {
-	i := s.diff(ctx, p, o)
+	look := p
+	look.Endpoint.Sandbox = nil // what is in there is the face's
+	i := s.diff(ctx, look, o)
 	switch {
 	case i.Err != nil || len(i.Found) == 0:
 	case p.Endpoint.ID == "":

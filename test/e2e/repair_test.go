@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -22,6 +23,7 @@ type brokenHost struct {
 	result result // of a
 	outer  string // a's end in the host
 	line   *line  // b's
+	out    *sandbox
 	// watcher is the process that repairs, if one does.
 	watcher int
 }
@@ -89,10 +91,14 @@ func newBrokenHost(t *testing.T, c conf) *brokenHost {
 	h := &brokenHost{host: newHost(t), conf: c}
 	h.env = append(h.env, "XTABLES_LOCKFILE="+h.dir+"/xtables.lock") // that of the machine is everybody's
 	out := h.outside()
-	h.a, h.b = h.sandbox("a"), h.sandbox("b")
+	h.out, h.a, h.b = out, h.sandbox("a"), h.sandbox("b")
 	h.result = h.a.add(c)
-	h.b.add(c)
+	h.b.add(c.withoutRuntimeConfig())
 	h.outer = h.result.Interfaces[1].Name
+	for _, addr := range []string{h.result.addr("4"), "[" + h.result.addr("6") + "]"} {
+		h.a.serve(addr + ":80")
+		h.a.serve(addr + ":81")
+	}
 	h.line = h.b.dial(out, "192.0.2.2:7")
 	if err := h.line.echo(); err != nil {
 		t.Fatal(err)
@@ -129,6 +135,17 @@ func (h *brokenHost) whole() error {
 			return fmt.Errorf("a does not reach %s", addr)
 		}
 	}
+	if h.conf["runtimeConfig"] == nil {
+		return nil
+	}
+	for _, addr := range []string{"192.0.2.1:8080", "[2001:db8::1]:8080"} {
+		if _, err := h.out.ask(addr); err != nil {
+			return fmt.Errorf("a's published port: %w", err)
+		}
+	}
+	if _, err := h.b.ask("10.1.0.2:81"); err == nil {
+		return errors.New("a's policy lets b in")
+	}
 	return nil
 }
 
@@ -148,6 +165,13 @@ var harms = []struct {
 	{"sender check deleted", "element", with("macspoofchk", true), func(h *brokenHost) {
 		h.run("nft", "flush", "set", "bridge", "bowline", "allowed")
 	}},
+	{"nft flush ruleset, all in use", "table", fullConf, func(h *brokenHost) { h.run("nft", "flush", "ruleset") }},
+	{"port deleted, all in use", "link OUTER", fullConf, func(h *brokenHost) { h.run("ip", "link", "del", h.outer) }},
+	{"bridge deleted, all in use", "link br-web", fullConf, func(h *brokenHost) { h.run("ip", "link", "del", "br-web") }},
+	{"policy deleted", "element", fullConf, func(h *brokenHost) {
+		h.run("nft", "flush", "map", "bridge", "bowline", "policy-to")
+	}},
+	{"limit deleted", "limit out", fullConf, func(h *brokenHost) { h.run("tc", "qdisc", "del", "dev", h.outer, "root") }},
 	{"iptables -F", "rule", nil, func(h *brokenHost) { h.iptablesFlush("iptables", "ip6tables") }},
 	{"iptables-legacy -F", "rule", nil, func(h *brokenHost) { h.iptablesFlush("iptables-legacy", "ip6tables-legacy") }},
 	{"iptables -t nat -F", "", nil, func(h *brokenHost) { h.run("iptables", "-t", "nat", "-F") }},
@@ -174,6 +198,13 @@ var harms = []struct {
 		h.a.run("ip", "route", "del", "default")
 		h.a.run("ip", "-6", "route", "del", "default")
 	}},
+}
+
+// fullConf is a configuration with all that an endpoint can have.
+func fullConf(c conf) conf {
+	return c.with("macspoofchk", true).with("ingressRate", 100e6).with("egressRate", 100e6).
+		with("policy", "allow ingress tcp 80; allow ingress icmp; deny ingress").
+		ports(hostPort(8080, 80, "tcp", ""))
 }
 
 func with(key string, value any) func(conf) conf {
