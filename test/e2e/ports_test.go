@@ -259,3 +259,34 @@ func TestPortsOfAddresses(t *testing.T) {
 	host.refused("127.0.0.1:8080")
 	host.refused("[::1]:8081")
 }
+
+// TestPortsWithIPAMOfOthers: another's IPAM plugin is asked when the link is
+// there already; its addresses are what ports lead to. And two networks can
+// share a bridge.
+func TestPortsWithIPAMOfOthers(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.bridgeNetfilter(true)
+	out := h.outside()
+	c := network("web", web4).ipam("type", "host-local")
+	a := h.sandbox("a")
+	withPorts := c.ports(hostPort(8080, 80, "tcp", ""), hostPort(0, 80, "tcp", "127.0.0.1"))
+	r := a.add(withPorts)
+	a.serve(r.addr("4") + ":80")
+	other := network("db", db4, db6).with("bridge", "br-web")
+	b := h.sandbox("b")
+	rb := b.add(other.ports(hostPort(8081, 80, "tcp", "")))
+	b.serve(rb.addr("4") + ":80")
+	for _, port := range []string{"8080", "8081"} {
+		out.sees("192.0.2.1:"+port, "192.0.2.2")
+		h.local().sees("127.0.0.1:"+port, "")
+		a.sees("192.0.2.1:"+port, "")
+		b.sees("192.0.2.1:"+port, "")
+	}
+	if err := a.check(withPorts, r); err != nil {
+		t.Errorf("CHECK: %v", err)
+	}
+	a.del(withPorts, r)
+	out.refused("192.0.2.1:8080")
+	out.sees("192.0.2.1:8081", "192.0.2.2")
+}
