@@ -183,7 +183,7 @@ func TestExplainWithoutPrivileges(t *testing.T) {
 		err = os.WriteFile(filepath.Join(dir, "bowline-bridge"), data, 0o755)
 	}
 	if err == nil {
-		err = os.Chmod(dir, 0o755)
+		err = os.Chmod(dir, 0o1777)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -194,6 +194,7 @@ func TestExplainWithoutPrivileges(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := h.command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", filepath.Join(dir, "bowline-bridge"), "explain", "ADD")
+	cmd.Env = append(cmd.Env, "TMPDIR="+dir)
 	var out, errOut bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &errOut
 	if err := h.do(cmd.Run); err != nil {
