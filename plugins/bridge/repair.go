@@ -19,6 +19,9 @@ func (s *survey) repair(ctx context.Context, p bowline.Place, o options) bowline
 	look := p
 	look.Endpoint.Sandbox = nil // what is in there is the face's
 	i := s.diff(ctx, look, o)
+	if i.Attachment.Link != "" {
+		i.Attachment.Link = innerName(p.Network, p.Endpoint)
+	}
 	switch {
 	case i.Err != nil || len(i.Found) == 0:
 	case p.Endpoint.ID == "":

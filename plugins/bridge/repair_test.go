@@ -47,7 +47,7 @@ func TestRepair(t *testing.T) {
 		{"bridge of VLANs deleted", vlan, "ip link del br0", []string{"host has no link br0, want bridge", "link OUTER has no master, want br0"}},
 		{"link in the VLAN deleted", vlan, "ip link del br0.5", []string{"host has no link br0.5, want veth"}},
 		{"link in the VLAN down", vlan, "ip link set br0.5 down", []string{"link br0.5 has state down, want up"}},
-		{"room", nil, "iptables -N DOCKER-USER; iptables -P FORWARD DROP", []string{"chain BOWLINE of table ip filter has no rules for br0, want 5"}},
+		{"room", nil, "iptables-nft -N DOCKER-USER; iptables-nft -P FORWARD DROP", []string{"chain BOWLINE of table ip filter has no rules for br0, want 5"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -78,7 +78,9 @@ func TestRepair(t *testing.T) {
 			places := []bowline.Place{{Network: n}, {Network: n, Endpoint: e}}
 			compareFirst(t, d.Diff(t.Context(), places), "", nil)
 
-			netnstest.Command(t, ns, "sh", "-c", strings.ReplaceAll(tt.harm, "OUTER", outerName(n, e.ID)))
+			for _, command := range strings.Split(strings.ReplaceAll(tt.harm, "OUTER", outerName(n, e.ID)), "; ") {
+				netnstest.Command(t, ns, strings.Fields(command)...)
+			}
 			for range 2 { // as many places as are asked for one by one, and more
 				compareFirst(t, d.Diff(t.Context(), places), outerName(n, e.ID), tt.want)
 				places = append(places, slices.Repeat(places[:1], few)...)
@@ -104,7 +106,7 @@ func TestRepair(t *testing.T) {
 			}
 			must(t, d.CheckEndpoint(t.Context(), n, e))
 			must(t, d.DeleteEndpoint(t.Context(), n, e))
-			netnstest.Command(t, ns, "sh", "-c", "ip link del br1 2>/dev/null; true")
+			must(t, d.host.Delete(t.Context(), "br1"))
 			must(t, d.DeleteNetwork(t.Context(), n))
 			if names, err := d.host.Names(t.Context()); err != nil || len(names) > 0 {
 				t.Errorf("at the end there are %v, %v", names, err)

@@ -40,7 +40,7 @@ func TestWatch(t *testing.T) {
 	}{
 		{ns, []string{"nft", "delete", "element", "ip", "bowline", "from", "{ br0 }"}},
 		{ns, []string{"nft", "flush", "ruleset"}},
-		{ns, []string{"iptables", "-N", "DOCKER-USER"}},
+		{ns, []string{"iptables-nft", "-N", "DOCKER-USER"}},
 		{ns, []string{"iptables-legacy", "-L"}},
 		{ns, []string{"ip", "link", "set", outer.Name, "nomaster"}},
 		{ns, []string{"ip", "addr", "del", "10.1.0.1/24", "dev", "br0"}},
