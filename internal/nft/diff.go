@@ -130,7 +130,7 @@ func (s *Snapshot) lost(w wants) (map[nftables.TableFamily]bool, error) {
 	return lost, nil
 }
 
-func (s *Snapshot) compare(w wants) (comparison, error) {
+func (s *Snapshot) compareOnce(w wants) (comparison, error) {
 	lost, err := s.lost(w)
 	if err != nil {
 		return comparison{}, err
