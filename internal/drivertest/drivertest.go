@@ -47,6 +47,7 @@ func Run(t *testing.T, newDriver New) {
 	}
 	shapes(t, newDriver)
 	publishes(t, newDriver)
+	repairs(t, newDriver)
 }
 
 // A host is a namespace of the test's own with a driver in it.
