@@ -113,6 +113,7 @@ vm)
 	privileged
 	want ip iproute2
 	want nft nftables
+	want conntrack conntrack
 	want iptables iptables
 	want busybox busybox-static
 	want ping iputils-ping

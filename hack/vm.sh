@@ -39,7 +39,7 @@ copy() {
 }
 
 PATH=$PATH:/usr/sbin:/sbin
-for c in ip bridge tc nft ping iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy; do copy "$(command -v $c)"; done
+for c in ip bridge tc nft ping conntrack iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy; do copy "$(command -v $c)"; done
 for f in "$(ldconfig -p | sed -n 's,.* => \(/.*\)/libxtables.so.*,\1,p' | head -1)"/xtables/*.so; do copy "$f"; done
 cp "$(command -v busybox)" "$root/bin/"
 m=lib/modules/$kernel

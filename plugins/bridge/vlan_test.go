@@ -361,6 +361,14 @@ func (d inVLAN) DeleteEndpoint(ctx context.Context, n bowline.NetworkConfig, e b
 	return d.driver.DeleteEndpoint(ctx, tagged(n), e)
 }
 
+func (d inVLAN) Publish(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) ([]bowline.PortMapping, error) {
+	return d.driver.Publish(ctx, tagged(n), e)
+}
+
+func (d inVLAN) Unpublish(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	return d.driver.Unpublish(ctx, tagged(n), e)
+}
+
 func (d inVLAN) CheckEndpoint(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
 	return d.driver.CheckEndpoint(ctx, tagged(n), e)
 }
