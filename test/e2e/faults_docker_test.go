@@ -75,11 +75,7 @@ func (h *dockerHost) spared(r *faultReport) (end func()) {
 	}
 	return func() {
 		for _, s := range streams {
-			sent, lost := s.end()
-			r.packets(sent, lost)
-			if lost > 0 || s.again.Load() > 0 || sent < 2 {
-				h.t.Errorf("bystanders, %s: of %d packets %d were lost, %d came twice", s.name, sent, lost, s.again.Load())
-			}
+			s.judge(h.t, r)
 		}
 		x.ns.Close()
 		y.ns.Close() // or they would outlive their containers

@@ -5,7 +5,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -51,13 +50,7 @@ func (f *faults) bystanders(c conf) (valid []string) {
 			out.streamTo("IPv6 to a published port", "[2001:db8::1]:7007"))
 	}
 	for _, s := range streams {
-		f.t.Cleanup(sync.OnceFunc(func() {
-			sent, lost := s.end()
-			f.report.packets(sent, lost)
-			if lost > 0 || s.again.Load() > 0 || sent < 2 {
-				f.t.Errorf("bystanders, %s: of %d packets %d were lost, %d came twice", s.name, sent, lost, s.again.Load())
-			}
-		}))
+		f.t.Cleanup(func() { s.judge(f.t, f.report) })
 	}
 	return []string{"x/eth0", "y/eth0"}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -75,6 +76,8 @@ type victim struct {
 	prev result // of its last ADD
 
 	spared []string // links that are not to be taken away
+	plugin string   // named in the table, unless it is the usual one
+	step   int      // every so many changes count, unless all are to; 0: each
 }
 
 // call returns the command of a verb, and what it reads.
@@ -175,11 +178,14 @@ func cures(verb string) []cure {
 // killEach kills the verb at each of its changes.
 func (v *victim) killEach(verb, where string) {
 	v.t.Helper()
-	start, kills := time.Now(), 0
-	for n := 1; ; n++ {
+	start, kills, step := time.Now(), 0, 1
+	if !longFaults() {
+		step = max(1, v.step)
+	}
+	for n := 1; ; n += step {
 		todo := cures(verb)
 		if !longFaults() {
-			todo = todo[n%len(todo):][:1]
+			todo = todo[n/step%len(todo):][:1]
 		}
 		for _, cure := range todo {
 			before := v.whole()
@@ -215,7 +221,7 @@ func (v *victim) killEach(verb, where string) {
 			if d := diff(before, v.whole()); d != "" {
 				v.t.Fatalf("%s, then GC:\n%s", when, d)
 			}
-			v.report.add("CNI "+verb+" killed before each of its changes, "+where, cure.name, 1)
+			v.report.add(strings.TrimSpace("CNI "+verb+" "+v.plugin)+" killed before each of its changes, "+where, cure.name, 1)
 		}
 	}
 }
@@ -234,8 +240,34 @@ func cniKilledFurther(f *faults) {
 // with it; others have a network of their own.
 func cniKilledFirst(f *faults) {
 	f.bystanders(allOn("db", db4, db6))
-	v := &victim{faults: f, c: allOn("web", web4, web6), box: f.sandbox("a")}
+	v := &victim{faults: f, c: allOn("web", web4, web6), box: f.sandbox("a"), step: 2}
 	for _, verb := range []string{"ADD", "DEL", "CHECK", "STATUS", "GC"} {
+		v.killEach(verb, "first of its network")
+	}
+}
+
+// ipamKilled kills the allocator as a CNI plugin of its own, as other plugins
+// than ours run it.
+func ipamKilled(f *faults) {
+	keep := f.bystanders(allOn("db", db4, db6))
+	c := network("web", web4, web6)
+	c["type"] = "bowline-ipam"
+	f.used["web"] = c // its marks go with the last GC
+	v := &victim{faults: f, c: c, keep: keep, box: f.sandbox("a"), plugin: "bowline-ipam"}
+	for _, verb := range []string{"ADD", "DEL", "GC"} { // brings marks of the allocator
+		v.must(verb)
+	}
+	for _, verb := range []string{"ADD", "DEL", "CHECK", "STATUS", "GC"} {
+		v.killEach(verb, "alone")
+	}
+}
+
+// delegatedKilled kills the plugin and the reference's IPAM plugin that it runs.
+func delegatedKilled(f *faults) {
+	f.bystanders(allOn("db", db4, db6))
+	c := allOn("web", web4, web6).ipam("type", "host-local").ipam("dataDir", f.dir+"/cni")
+	v := &victim{faults: f, c: c, box: f.sandbox("a"), plugin: "with host-local", step: 5}
+	for _, verb := range []string{"ADD", "DEL"} {
 		v.killEach(verb, "first of its network")
 	}
 }

@@ -28,6 +28,8 @@ func TestFaults(t *testing.T) {
 	}{
 		{"CNI killed at the first container", cniKilledFirst},
 		{"CNI killed at a further container", cniKilledFurther},
+		{"IPAM killed", ipamKilled},
+		{"delegated IPAM killed", delegatedKilled},
 		{"things gone", cniLosses},
 		{"strangers", strangersThings},
 		{"runtime killed", runtimeKilled},
@@ -49,10 +51,10 @@ func TestFaults(t *testing.T) {
 
 // A faultReport counts what was done.
 type faultReport struct {
-	mu         sync.Mutex
-	times      map[faultRow]int
-	streams    int
-	sent, lost int64
+	mu                  sync.Mutex
+	times               map[faultRow]int
+	streams             int
+	sent, lost, flooded int64
 }
 
 // A faultRow is one line of the table: what went wrong, and what was done then.
@@ -64,10 +66,11 @@ func (r *faultReport) add(what, then string, times int) {
 	r.times[faultRow{what, then}] += times
 }
 
-func (r *faultReport) packets(sent, lost int64) {
+func (r *faultReport) packets(sent, lost, flooded int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.streams, r.sent, r.lost = r.streams+1, r.sent+sent, r.lost+lost
+	r.streams++
+	r.sent, r.lost, r.flooded = r.sent+sent, r.lost+lost, r.flooded+flooded
 }
 
 // table returns what was counted, as Markdown.
@@ -87,5 +90,8 @@ func (r *faultReport) table() string {
 		all += r.times[row]
 	}
 	fmt.Fprintf(&b, "| **all** | | **%d** |\n\nMeanwhile %d streams between other containers, and from them to outside, sent %d packets. Lost: %d.\n", all, r.streams, r.sent, r.lost)
+	if r.flooded > 0 {
+		fmt.Fprintf(&b, "%d more were lost while the machine's queue for all namespaces overflowed: it was busy with something else.\n", r.flooded)
+	}
 	return b.String()
 }

@@ -130,9 +130,11 @@ func (h *host) records() []string {
 	return all
 }
 
+// host-local, killed between making a file and writing the owner into it, leaves
+// an address taken for ever; that is its own.
 func isLock(path string, d fs.DirEntry) bool {
 	info, err := d.Info()
-	return err == nil && info.Size() == 0 && strings.Contains(filepath.Base(path), "lock") ||
+	return err == nil && info.Size() == 0 && (strings.Contains(filepath.Base(path), "lock") || strings.Contains(path, "/cni/")) ||
 		strings.HasPrefix(filepath.Base(path), "last_reserved_ip")
 }
 
