@@ -8,7 +8,8 @@ import (
 
 // An errand is a command of the command line that is killed, what is there
 // before, what is done then, and what brings back what was there. Commands that
-// start with "?" may fail, for what they do may have been done.
+// start with "?" may fail, for what they do may have been done; those with "!"
+// are not ours. "_" is a space within an argument.
 type errand struct {
 	verb    string
 	prepare []string
@@ -28,8 +29,24 @@ func errands() []errand {
 		{"disconnect one web", []string{"connect one web"}, [][]string{
 			{"gc"}, {"?disconnect one web"}, {"?disconnect one web", "connect one web", "check"}, {"sandbox rm one", "sandbox create one"},
 		}, []string{"?disconnect one web"}},
+		{"shape one --ingress 10mbit --egress 10mbit", []string{"connect one web"}, [][]string{
+			{"gc"}, {"shape one --ingress 10mbit --egress 10mbit", "check"},
+		}, []string{"disconnect one web"}},
+		{"policy set one deny_ingress_icmp", []string{"connect one web"}, [][]string{
+			{"gc"}, {"policy set one deny_ingress_icmp", "check"}, {"policy set one deny_egress"},
+		}, []string{"disconnect one web"}},
+		{"repair", []string{"connect one web", "!unplug one"}, [][]string{{"gc"}, {"repair", "check"}}, []string{"disconnect one web"}},
 		{"gc", []string{"sandbox create new", "connect new web", "!umount run/netns/new"}, [][]string{{"gc"}, {"?sandbox rm new", "gc"}}, nil},
 	}
+}
+
+// words returns the arguments of a line.
+func words(line string) []string {
+	all := strings.Fields(line)
+	for i := range all {
+		all[i] = strings.ReplaceAll(all[i], "_", " ")
+	}
+	return all
 }
 
 // line runs one line of an errand.
@@ -39,8 +56,19 @@ func (f *faults) line(when, line string) {
 		f.run("umount", f.dir+"/"+args)
 		return
 	}
+	if id, ok := strings.CutPrefix(line, "!unplug "); ok { // from its bridge
+		var links []struct{ Ifname, Ifalias string }
+		f.parse(&links, "ip", "-j", "link")
+		for _, l := range links {
+			if strings.HasPrefix(l.Ifname, "bwo") && strings.Contains(l.Ifalias, "/"+id+"-") {
+				f.run("ip", "link", "set", l.Ifname, "nomaster")
+				return
+			}
+		}
+		f.t.Fatalf("%s: no link of %s in %v", when, id, links)
+	}
 	args, may := strings.CutPrefix(line, "?")
-	out, err := f.try(bin("bowline"), strings.Fields(args)...)
+	out, err := f.try(bin("bowline"), words(args)...)
 	if err != nil && !may {
 		f.t.Fatalf("%s: bowline %s: %v\n%s", when, args, err, out)
 	}
@@ -92,7 +120,7 @@ func (f *faults) errand(e errand, n int, cure []string) bool {
 	for _, line := range e.prepare {
 		f.line("before "+e.verb, line)
 	}
-	change, err := f.kill(f.command(bin("bowline"), strings.Fields(e.verb)...), nil, n)
+	change, err := f.kill(f.command(bin("bowline"), words(e.verb)...), nil, n)
 	if change == "" && err != nil {
 		f.t.Fatalf("bowline %s, not killed: %v", e.verb, err)
 	}
@@ -112,8 +140,8 @@ func (f *faults) errand(e errand, n int, cure []string) bool {
 		f.t.Fatalf("%s:\n%s", when, d)
 	}
 	if change != "" {
-		what := strings.TrimSuffix(strings.TrimSuffix(e.verb, " one web"), " new")
-		f.report.add("`bowline "+strings.TrimSuffix(what, " new --ipv6")+"` or its plugin killed before each of their changes", strings.ReplaceAll(strings.Join(cure, ", "), "?", ""), 1)
+		what, _, _ := strings.Cut(strings.TrimSuffix(e.verb, " --ipv6")+" one", " one")
+		f.report.add("`bowline "+strings.TrimSuffix(what, " new")+"` or its plugin killed before each of their changes", strings.NewReplacer("?", "", "_", " ").Replace(strings.Join(cure, ", ")), 1)
 	}
 	return change != ""
 }

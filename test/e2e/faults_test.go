@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -73,21 +74,21 @@ func (r *faultReport) packets(sent, lost, flooded int64) {
 	r.sent, r.lost, r.flooded = r.sent+sent, r.lost+lost, r.flooded+flooded
 }
 
-// table returns what was counted, as Markdown.
+// table returns what was counted, as Markdown that hack/faults.sh reads.
 func (r *faultReport) table() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rows := make([]faultRow, 0, len(r.times))
-	for row := range r.times {
-		rows = append(rows, row)
+	then, times, all := map[string][]string{}, map[string]int{}, 0
+	for row, n := range r.times {
+		then[row.what] = append(then[row.what], row.then)
+		times[row.what] += n
+		all += n
 	}
-	slices.SortFunc(rows, func(a, b faultRow) int { return strings.Compare(a.what+a.then, b.what+b.then) })
 	var b strings.Builder
 	b.WriteString("| what went wrong | what was done then | times |\n|---|---|---:|\n")
-	all := 0
-	for _, row := range rows {
-		fmt.Fprintf(&b, "| %s | %s | %d |\n", row.what, row.then, r.times[row])
-		all += r.times[row]
+	for _, what := range slices.Sorted(maps.Keys(then)) {
+		slices.Sort(then[what])
+		fmt.Fprintf(&b, "| %s | %s | %d |\n", what, strings.Join(then[what], "; or "), times[what])
 	}
 	fmt.Fprintf(&b, "| **all** | | **%d** |\n\nMeanwhile %d streams between other containers, and from them to outside, sent %d packets. Lost: %d.\n", all, r.streams, r.sent, r.lost)
 	if r.flooded > 0 {
