@@ -12,7 +12,7 @@ SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-containerd2 test-vm bench bench-docs lint fuzz install uninstall clean
+.PHONY: help setup build demo test test-containerd2 test-vm bench bench-docs faults lint fuzz install uninstall clean
 
 help: ## print this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -49,6 +49,10 @@ bench: build ## side by side with the reference plugins; BENCH=-quick for a minu
 bench-docs: ## as bench, and the figures go into docs/benchmarks.md
 	@set -o pipefail; $(MAKE) -s bench | tee .cache/bench.md
 	@sed -i -e '/bench: begin/r .cache/bench.md' -e '/bench: begin/,/bench: end/{/bench: /!d}' docs/benchmarks.md
+
+faults: build ## break everything around containers, in full; the counts go into docs/reliability.md
+	@hack/setup.sh test
+	@BOWLINE_BIN=$(CURDIR)/bin hack/faults.sh
 
 lint: ## gofmt, vet, golangci-lint, the layer check
 	@hack/setup.sh test
