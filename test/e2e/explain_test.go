@@ -173,7 +173,7 @@ func TestExplainWithoutPrivileges(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := newHost(t)
-	dir, err := os.MkdirTemp("", "nobody")
+	dir, err := os.MkdirTemp("/tmp", "bowline-nobody") // TMPDIR may be closed to others
 	if err != nil {
 		t.Fatal(err)
 	}
