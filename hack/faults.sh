@@ -13,7 +13,7 @@ awk '
 /^ *\| what went wrong/ || /^ *\|---/ { next }
 /^ *\| \*\*all/ { next }
 /^ *\| / { sub(/^ */, ""); rows[++n] = $0; split($0, f, " [|] "); all += f[3] }
-/^ *Meanwhile [0-9]+ streams/ { streams += $2; sent += $12; lost += $15 }
+/^ *Meanwhile [0-9]+ streams/ { streams += $2; sent += $13; lost += $16 }
 / more were lost while / { more += $1 }
 END {
 	print "| what went wrong | what was done then | times |\n|---|---|---:|"
