@@ -18,7 +18,8 @@ type Publisher interface {
 }
 
 // A Shaper is a Driver that can limit the rates of an endpoint. CreateEndpoint
-// applies e.Rates by itself; Shape changes them while the endpoint lives.
+// applies e.Rates by itself; Shape changes them while the endpoint lives. Its
+// e.Sandbox is given if it lives.
 type Shaper interface {
 	// Shape makes e's rates those of e.Rates; zero lifts a limit.
 	Shape(ctx context.Context, n NetworkConfig, e EndpointSpec) error
@@ -26,19 +27,27 @@ type Shaper interface {
 
 // A Policer is a Driver that can keep endpoints from talking to some. It enforces
 // e.Policy in CreateEndpoint by itself; Enforce changes it while the endpoint
-// lives.
+// lives. Its e.Sandbox is given if it lives.
 type Policer interface {
 	// Enforce makes e's policy that of e.Policy, in place of what it was, in one
 	// step. Connections that are there are decided about anew.
 	Enforce(ctx context.Context, n NetworkConfig, e EndpointSpec) error
 }
 
+// A Settler is a Driver that has something to do in a sandbox beside what every
+// attachment takes: CreateEndpoint does it if the Sandbox is given, Settle where
+// the engine itself moved the link there afterwards.
+type Settler interface {
+	// Settle finishes e, whose link is in e.Sandbox as e.IfName.
+	Settle(ctx context.Context, n NetworkConfig, e EndpointSpec) error
+}
+
 // An Inspector is a Driver that can say all that differs from what
 // CreateNetwork and CreateEndpoint left, and bring it back. A place whose
 // endpoint has no ID is the network alone, what all of its endpoints rely on;
-// else it is what the endpoint has of its own. Both methods look at the host
-// once, however many places there are. CheckEndpoint returns the first
-// difference of both as an error.
+// else it is what the endpoint has of its own, with its Sandbox if that lives.
+// Both methods look at the host once, however many places there are.
+// CheckEndpoint returns the first difference of both as an error.
 type Inspector interface {
 	// Diff returns what differs at each place, in their order. It changes
 	// nothing.
@@ -81,7 +90,7 @@ type Event struct {
 // A Counter is a Driver that can say what passed endpoints.
 type Counter interface {
 	// Count returns the counts of all places in their order, nil for those of
-	// which nothing is there. It costs about the same for one as for all.
+	// which nothing is there. Endpoints come with their Sandbox if that lives.
 	Count(ctx context.Context, places []Place) ([]*Counts, error)
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"sync"
@@ -17,11 +18,23 @@ import (
 	"github.com/bowline-net/bowline/internal/netns/netnstest"
 )
 
-// A New returns a driver for the host whose namespace is ns.
-type New func(ns bowline.Namespace) (bowline.Driver, error)
+// A Suite says which driver is tested, and what there is to know of it.
+type Suite struct {
+	// New returns a driver for the host whose namespace is ns. Required.
+	New func(ns bowline.Namespace) (bowline.Driver, error)
+	// Options are those of the networks, to which containers have a default
+	// route.
+	Options map[string]string
+	// Host makes what a host has before the driver comes, such as a parent.
+	Host func(t testing.TB, ns *netns.Handle)
+	// Alone says that all that the driver makes is in the sandboxes: a network
+	// without endpoints is nothing, and nothing on the host says whose an
+	// endpoint is.
+	Alone bool
+}
 
 // Run runs the suite.
-func Run(t *testing.T, newDriver New) {
+func Run(t *testing.T, s Suite) {
 	for name, f := range map[string]func(*testing.T, *host){
 		"endpoint comes and goes":            comesAndGoes,
 		"link stays in host without sandbox": staysInHost,
@@ -37,37 +50,49 @@ func Run(t *testing.T, newDriver New) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ns := netnstest.New(t)
-			d, err := newDriver(ns)
-			if err != nil {
-				t.Fatal(err)
-			}
-			f(t, &host{t, ns, d})
+			f(t, s.host(t))
 		})
 	}
-	shapes(t, newDriver)
-	publishes(t, newDriver)
-	repairs(t, newDriver)
+	shapes(t, s)
+	publishes(t, s)
+	repairs(t, s)
 }
 
 // A host is a namespace of the test's own with a driver in it.
 type host struct {
+	Suite
 	t  *testing.T
 	ns *netns.Handle
 	d  bowline.Driver
 }
 
-// Network returns a dual-stack network whose containers get out through NAT.
-func Network(id string) bowline.NetworkConfig {
+func (s Suite) host(t *testing.T) *host {
+	t.Helper()
+	ns := netnstest.New(t)
+	if s.Host != nil {
+		s.Host(t, ns)
+	}
+	d, err := s.New(ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &host{s, t, ns, d}
+}
+
+// Network returns a dual-stack network with the options.
+func Network(id string, options map[string]string) bowline.NetworkConfig {
 	return bowline.NetworkConfig{
 		ID: id,
 		Pools: []bowline.Pool{
 			{Prefix: netip.MustParsePrefix("10.1.0.0/24"), Gateway: netip.MustParseAddr("10.1.0.1")},
 			{Prefix: netip.MustParsePrefix("fd00:1::/64"), Gateway: netip.MustParseAddr("fd00:1::1")},
 		},
-		Options: map[string]string{"isDefaultGateway": "true", "ipMasq": "true"},
+		Options: maps.Clone(options),
 	}
 }
+
+// network returns the one that the tests are on.
+func (h *host) network() bowline.NetworkConfig { return Network("web", h.Options) }
 
 func endpoint(i int, sandbox bowline.Namespace) bowline.EndpointSpec {
 	e := bowline.EndpointSpec{
@@ -78,33 +103,6 @@ func endpoint(i int, sandbox bowline.Namespace) bowline.EndpointSpec {
 		e.Sandbox, e.IfName = sandbox, "eth0"
 	}
 	return e
-}
-
-// Snapshot returns everything of the namespace that a driver can change, as the
-// system's own commands print it.
-func Snapshot(t testing.TB, ns *netns.Handle) string {
-	t.Helper()
-	var b strings.Builder
-	for _, args := range [][]string{
-		{"ip", "-o", "link"}, {"ip", "-o", "addr"}, {"ip", "route", "show", "table", "all"}, {"ip", "-6", "route", "show", "table", "all"},
-		{"ip", "rule"}, {"ip", "-6", "rule"}, {"nft", "list", "ruleset"},
-	} {
-		fmt.Fprintf(&b, "# %s\n", strings.Join(args, " "))
-		for line := range strings.Lines(netnstest.Command(t, ns, args...)) {
-			b.WriteString(settled(line))
-		}
-	}
-	return b.String()
-}
-
-// settled drops what the kernel changes by itself some time after a link got or
-// lost its carrier: flags, and what goes with IPv6 link-local addresses.
-func settled(line string) string {
-	if strings.Contains(line, "fe80:") || strings.Contains(line, "ff00::/8") {
-		return ""
-	}
-	return strings.NewReplacer("NO-CARRIER,", "", ",LOWER_UP", "", ",M-DOWN", "",
-		"state DOWN", "", "state UP", "", "state UNKNOWN", "", "state LOWERLAYERDOWN", "", "linkdown ", "").Replace(line)
 }
 
 // create makes the network and has one endpoint come and go, so that what the
@@ -122,6 +120,14 @@ func (h *host) same(what, before string) {
 	h.t.Helper()
 	if after := Snapshot(h.t, h.ns); after != before {
 		h.t.Errorf("%s: the host is not as it was\nbefore:\n%s\nafter:\n%s", what, before, after)
+	}
+}
+
+// empty looks for links that are left in the endpoint's sandbox.
+func (h *host) empty(e bowline.EndpointSpec) {
+	h.t.Helper()
+	if left := netnstest.Command(h.t, e.Sandbox.(*netns.Handle), "ip", "-o", "link"); strings.Count(left, "\n") > 1 {
+		h.t.Errorf("left in the sandbox:\n%s", left)
 	}
 }
 
@@ -148,7 +154,7 @@ func (h *host) linkIn(ns bowline.Namespace, name string) (link.Info, error) {
 }
 
 func comesAndGoes(t *testing.T, h *host) {
-	before, n, sandbox := Snapshot(t, h.ns), Network("web"), netnstest.New(t)
+	before, n, sandbox := Snapshot(t, h.ns), h.network(), netnstest.New(t)
 	empty := Snapshot(t, sandbox)
 	made := h.create(n)
 	e := endpoint(0, sandbox)
@@ -176,7 +182,7 @@ func comesAndGoes(t *testing.T, h *host) {
 }
 
 func staysInHost(t *testing.T, h *host) {
-	n := Network("web")
+	n := h.network()
 	made := h.create(n)
 	a := h.attach(n, endpoint(0, nil))
 	if _, err := h.linkIn(h.ns, a.Link); err != nil {
@@ -187,7 +193,7 @@ func staysInHost(t *testing.T, h *host) {
 }
 
 func idempotent(t *testing.T, h *host) {
-	n, e := Network("web"), endpoint(0, netnstest.New(t))
+	n, e := h.network(), endpoint(0, netnstest.New(t))
 	h.create(n)
 	first := h.attach(n, e)
 	made := Snapshot(t, h.ns)
@@ -196,6 +202,9 @@ func idempotent(t *testing.T, h *host) {
 		t.Errorf("second CreateEndpoint is %+v, first was %+v", second, first)
 	}
 	h.same("after creating the same again", made)
+	if h.Alone {
+		return // whose it is, records say
+	}
 	elsewhere := e
 	elsewhere.Sandbox = netnstest.New(t)
 	if _, err := h.d.CreateEndpoint(t.Context(), n, elsewhere); !errors.Is(err, bowline.ErrConflict) {
@@ -205,7 +214,7 @@ func idempotent(t *testing.T, h *host) {
 }
 
 func badOption(t *testing.T, h *host) {
-	before, n := Snapshot(t, h.ns), Network("web")
+	before, n := Snapshot(t, h.ns), h.network()
 	n.Options["mut"] = "1400"
 	err := h.d.CreateNetwork(t.Context(), n)
 	if !errors.Is(err, bowline.ErrInvalid) || !strings.Contains(err.Error(), `network "web": option mut="1400": there is no such key; did you mean mtu?`) {
@@ -218,7 +227,7 @@ func badOption(t *testing.T, h *host) {
 }
 
 func networkInUse(t *testing.T, h *host) {
-	n, e := Network("web"), endpoint(0, netnstest.New(t))
+	n, e := h.network(), endpoint(0, netnstest.New(t))
 	h.must(h.d.CreateNetwork(t.Context(), n))
 	h.attach(n, e)
 	made := Snapshot(t, h.ns)
@@ -229,13 +238,10 @@ func networkInUse(t *testing.T, h *host) {
 }
 
 func checkSees(t *testing.T, h *host) {
-	n, e := Network("web"), endpoint(0, netnstest.New(t))
+	n, e := h.network(), endpoint(0, netnstest.New(t))
 	h.must(h.d.CreateNetwork(t.Context(), n))
 	a := h.attach(n, e)
-	l, err := link.Open(h.ns)
-	h.must(err)
-	defer l.Close()
-	h.must(l.Delete(t.Context(), a.Host[len(a.Host)-1].Name))
+	netnstest.Command(t, e.Sandbox.(*netns.Handle), "ip", "link", "delete", a.Link) // a veth's other end goes with it
 	if err := h.d.CheckEndpoint(t.Context(), n, e); !errors.Is(err, bowline.ErrDiffers) {
 		t.Errorf("CheckEndpoint without link: %v, want ErrDiffers", err)
 	}
@@ -243,7 +249,7 @@ func checkSees(t *testing.T, h *host) {
 }
 
 func deleteByID(t *testing.T, h *host) {
-	n := Network("web")
+	n := h.network()
 	made := h.create(n)
 	e := endpoint(0, netnstest.New(t))
 	h.attach(n, e)
@@ -254,20 +260,27 @@ func deleteByID(t *testing.T, h *host) {
 
 // failAtEachStep breaks CreateNetwork and CreateEndpoint at every verb.
 func failAtEachStep(t *testing.T, h *host) {
-	n, sandbox := Network("web"), netnstest.New(t)
-	breakAtEach(t, h, "CreateNetwork", 2, func(ctx context.Context) error { return h.d.CreateNetwork(ctx, n) })
+	n, sandbox := h.network(), netnstest.New(t)
+	breakAtEach(t, h, "CreateNetwork", 1, func(ctx context.Context) error { return h.d.CreateNetwork(ctx, n) })
 	h.create(n)
 	breakAtEach(t, h, "CreateEndpoint", 2, func(ctx context.Context) error {
 		_, err := h.d.CreateEndpoint(ctx, n, endpoint(0, sandbox))
 		return err
-	})
+	}, sandbox)
 }
 
 // breakAtEach breaks f at each of its steps, of which there are some at least,
-// until it succeeds, and compares the host after each failure.
-func breakAtEach(t *testing.T, h *host, what string, least int, f func(context.Context) error) {
+// until it succeeds, and compares the host, and the sandboxes, after each failure.
+func breakAtEach(t *testing.T, h *host, what string, least int, f func(context.Context) error, sandboxes ...*netns.Handle) {
 	t.Helper()
-	before := Snapshot(t, h.ns)
+	all := func() string {
+		text := Snapshot(t, h.ns)
+		for _, ns := range sandboxes {
+			text += Snapshot(t, ns)
+		}
+		return text
+	}
+	before := all()
 	for steps := 0; ; steps++ {
 		if steps > 200 {
 			t.Fatalf("%s: fails still after %d steps", what, steps)
@@ -282,12 +295,14 @@ func breakAtEach(t *testing.T, h *host, what string, least int, f func(context.C
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("%s, step %d: %v", what, steps, err)
 		}
-		h.same(fmt.Sprintf("%s broken at step %d", what, steps), before)
+		if after := all(); after != before {
+			t.Errorf("%s broken at step %d: it is not as it was\nbefore:\n%s\nafter:\n%s", what, steps, before, after)
+		}
 	}
 }
 
 func takenName(t *testing.T, h *host) {
-	n, sandbox := Network("web"), netnstest.New(t)
+	n, sandbox := h.network(), netnstest.New(t)
 	h.must(h.d.CreateNetwork(t.Context(), n))
 	h.attach(n, endpoint(0, sandbox))
 	made := Snapshot(t, h.ns)
@@ -299,7 +314,7 @@ func takenName(t *testing.T, h *host) {
 }
 
 func manyAtOnce(t *testing.T, h *host) {
-	before, n := Snapshot(t, h.ns), Network("web")
+	before, n := Snapshot(t, h.ns), h.network()
 	const many = 16
 	var sandboxes [many]*netns.Handle
 	for i := range many {
@@ -331,7 +346,7 @@ func prune(t *testing.T, h *host) {
 	if !ok {
 		return // an optional ability
 	}
-	before, n := Snapshot(t, h.ns), Network("web")
+	before, n := Snapshot(t, h.ns), h.network()
 	h.must(h.d.CreateNetwork(t.Context(), n))
 	kept := endpoint(0, netnstest.New(t))
 	h.attach(n, kept)
@@ -346,6 +361,10 @@ func prune(t *testing.T, h *host) {
 		t.Errorf("Networks = %v, %v; want none, for the one has an endpoint", ns, err)
 	}
 	h.must(c.Prune(t.Context(), n, nil))
+	if h.Alone {
+		h.same("after pruning all", before)
+		return
+	}
 	ns, err := c.Networks(t.Context())
 	if err != nil || len(ns) != 1 || ns[0].ID != n.ID {
 		t.Fatalf("Networks = %v, %v; want %s", ns, err, n.ID)

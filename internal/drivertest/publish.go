@@ -16,7 +16,7 @@ import (
 )
 
 // publishes is what every driver must do that is a Publisher.
-func publishes(t *testing.T, newDriver New) {
+func publishes(t *testing.T, s Suite) {
 	for name, f := range map[string]func(*testing.T, *host, bowline.Publisher){
 		"ports come and go":                  portsComeAndGo,
 		"chosen ports stay":                  chosenPortsStay,
@@ -33,14 +33,10 @@ func publishes(t *testing.T, newDriver New) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ns := netnstest.New(t)
-			d, err := newDriver(ns)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if p, ok := d.(bowline.Publisher); ok { // an optional ability
-				netnstest.Command(t, ns, "ip", "link", "set", "lo", "up")
-				f(t, &host{t, ns, d}, p)
+			h := s.host(t)
+			if p, ok := h.d.(bowline.Publisher); ok { // an optional ability
+				netnstest.Command(t, h.ns, "ip", "link", "set", "lo", "up")
+				f(t, h, p)
 			}
 		})
 	}
@@ -84,7 +80,7 @@ func (h *host) createPublishing(n bowline.NetworkConfig) (made string) {
 }
 
 func portsComeAndGo(t *testing.T, h *host, p bowline.Publisher) {
-	n := Network("web")
+	n := h.network()
 	made := h.createPublishing(n)
 	e := with(endpoint(0, netnstest.New(t)), kinds()...)
 	for name, remove := range map[string]func(bowline.EndpointSpec) error{
@@ -117,7 +113,7 @@ func portsComeAndGo(t *testing.T, h *host, p bowline.Publisher) {
 
 // chosenPortsStay: who asks for any port again gets the one that it has.
 func chosenPortsStay(t *testing.T, h *host, p bowline.Publisher) {
-	n, e := Network("web"), with(endpoint(0, netnstest.New(t)), kinds()...)
+	n, e := h.network(), with(endpoint(0, netnstest.New(t)), kinds()...)
 	h.createPublishing(n)
 	first := h.attach(n, e)
 	made := Snapshot(t, h.ns)
@@ -136,7 +132,7 @@ func chosenPortsStay(t *testing.T, h *host, p bowline.Publisher) {
 }
 
 func takenPort(t *testing.T, h *host, p bowline.Publisher) {
-	n := Network("web")
+	n := h.network()
 	h.createPublishing(n)
 	h.attach(n, with(endpoint(0, netnstest.New(t)), kinds()...))
 	made := Snapshot(t, h.ns)
@@ -182,7 +178,7 @@ func (h *host) listen(network, address string) (port uint16) {
 }
 
 func portOfProcess(t *testing.T, h *host, p bowline.Publisher) {
-	n := Network("web")
+	n := h.network()
 	made := h.createPublishing(n)
 	loopback, wildcard, udp := h.listen("tcp4", "127.0.0.1:0"), h.listen("tcp", ":0"), h.listen("udp4", "127.0.0.1:0")
 	at := func(ip, protocol string, port uint16, row uint16) bowline.PortMapping {
@@ -218,7 +214,7 @@ func portOfProcess(t *testing.T, h *host, p bowline.Publisher) {
 }
 
 func publishReplaces(t *testing.T, h *host, p bowline.Publisher) {
-	n := Network("web")
+	n := h.network()
 	h.createPublishing(n)
 	h.attach(n, with(endpoint(1, netnstest.New(t)), tcp(9999, 1)))
 	e := endpoint(0, netnstest.New(t))
@@ -253,7 +249,7 @@ func publishReplaces(t *testing.T, h *host, p bowline.Publisher) {
 }
 
 func checkSeesPorts(t *testing.T, h *host, p bowline.Publisher) {
-	n, e := Network("web"), endpoint(0, netnstest.New(t))
+	n, e := h.network(), endpoint(0, netnstest.New(t))
 	h.createPublishing(n)
 	e.Ports = h.attach(n, with(e, kinds()...)).Ports
 	h.must(h.d.CheckEndpoint(t.Context(), n, e))

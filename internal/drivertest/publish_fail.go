@@ -14,7 +14,7 @@ import (
 )
 
 func failWithPorts(t *testing.T, h *host, p bowline.Publisher) {
-	n, e := Network("web"), with(endpoint(0, netnstest.New(t)), kinds()...)
+	n, e := h.network(), with(endpoint(0, netnstest.New(t)), kinds()...)
 	made := h.createPublishing(n)
 	h.eachStep("CreateEndpoint", made, func(ctx context.Context) error {
 		_, err := h.d.CreateEndpoint(ctx, n, e)
@@ -42,7 +42,7 @@ func (h *host) eachStep(what, before string, f func(context.Context) error) {
 }
 
 func failPublishing(t *testing.T, h *host, p bowline.Publisher) {
-	n, e := Network("web"), endpoint(0, netnstest.New(t))
+	n, e := h.network(), endpoint(0, netnstest.New(t))
 	h.createPublishing(n)
 	h.attach(n, e)
 	for _, before := range [][]bowline.PortMapping{nil, {tcp(80, 80), {HostPort: 5300, Port: 53, Protocol: "udp"}}} {
@@ -60,7 +60,7 @@ func pruneEndsPorts(t *testing.T, h *host, _ bowline.Publisher) {
 	if !ok {
 		return
 	}
-	before, n := Snapshot(t, h.ns), Network("web")
+	before, n := Snapshot(t, h.ns), h.network()
 	h.createPublishing(n)
 	kept := with(endpoint(0, netnstest.New(t)), tcp(80, 80))
 	h.attach(n, kept)
@@ -75,7 +75,7 @@ func pruneEndsPorts(t *testing.T, h *host, _ bowline.Publisher) {
 }
 
 func wrongPorts(t *testing.T, h *host, p bowline.Publisher) {
-	n := Network("web")
+	n := h.network()
 	made := h.createPublishing(n)
 	e := endpoint(0, netnstest.New(t))
 	only4 := e
@@ -100,7 +100,7 @@ func wrongPorts(t *testing.T, h *host, p bowline.Publisher) {
 }
 
 func portsAtOnce(t *testing.T, h *host, _ bowline.Publisher) {
-	n := Network("web")
+	n := h.network()
 	made := h.createPublishing(n)
 	const many = 16
 	var sandboxes [many]*netns.Handle
@@ -143,7 +143,7 @@ func portsAtOnce(t *testing.T, h *host, _ bowline.Publisher) {
 
 // portsBeforeAddresses: a face may ask for the link first.
 func portsBeforeAddresses(t *testing.T, h *host, _ bowline.Publisher) {
-	n, e := Network("web"), with(endpoint(0, netnstest.New(t)), tcp(80, 80))
+	n, e := h.network(), with(endpoint(0, netnstest.New(t)), tcp(80, 80))
 	made := h.createPublishing(n)
 	early := e
 	early.Addrs = nil

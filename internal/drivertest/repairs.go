@@ -10,23 +10,21 @@ import (
 
 // repairs is the part of the suite for drivers that can tell what differs and
 // make it right.
-func repairs(t *testing.T, newDriver New) {
+func repairs(t *testing.T, s Suite) {
 	t.Run("repair", func(t *testing.T) {
 		t.Parallel()
-		ns, sandbox := netnstest.New(t), netnstest.New(t)
-		d, err := newDriver(ns)
-		if err != nil {
-			t.Fatal(err)
-		}
+		host, sandbox := s.host(t), netnstest.New(t)
+		ns, d := host.ns, host.d
 		in, ok := d.(bowline.Inspector)
 		if !ok {
 			return
 		}
-		n, broken, whole := Network("web"), endpoint(0, sandbox), endpoint(1, netnstest.New(t))
+		n, broken, whole := host.network(), endpoint(0, sandbox), endpoint(1, netnstest.New(t))
 		if err := d.CreateNetwork(t.Context(), n); err != nil {
 			t.Fatal(err)
 		}
 		var made bowline.Attachment
+		var err error
 		for _, e := range []bowline.EndpointSpec{whole, broken} {
 			if made, err = d.CreateEndpoint(t.Context(), n, e); err != nil {
 				t.Fatal(err)

@@ -6,11 +6,12 @@ import (
 	"testing"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/netns"
 	"github.com/bowline-net/bowline/internal/netns/netnstest"
 )
 
 // shapes is what every driver must do that is a Shaper.
-func shapes(t *testing.T, newDriver New) {
+func shapes(t *testing.T, s Suite) {
 	for name, f := range map[string]func(*testing.T, *host, bowline.Shaper){
 		"limits come and go":                limitsComeAndGo,
 		"limits change":                     limitsChange,
@@ -22,13 +23,9 @@ func shapes(t *testing.T, newDriver New) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ns := netnstest.New(t)
-			d, err := newDriver(ns)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if s, ok := d.(bowline.Shaper); ok { // an optional ability
-				f(t, &host{t, ns, d}, s)
+			h := s.host(t)
+			if shaper, ok := h.d.(bowline.Shaper); ok { // an optional ability
+				f(t, h, shaper)
 			}
 		})
 	}
@@ -43,7 +40,7 @@ func withRates(e bowline.EndpointSpec, in, out uint64) bowline.EndpointSpec {
 const mbit = 1_000_000
 
 func limitsComeAndGo(t *testing.T, h *host, _ bowline.Shaper) {
-	n := Network("web")
+	n := h.network()
 	made := h.create(n)
 	for _, r := range [][2]uint64{{10 * mbit, 0}, {0, 10 * mbit}, {10 * mbit, 20 * mbit}} {
 		e := withRates(endpoint(0, netnstest.New(t)), r[0], r[1])
@@ -54,11 +51,12 @@ func limitsComeAndGo(t *testing.T, h *host, _ bowline.Shaper) {
 		h.same("after creating the same again", with)
 		h.must(h.d.DeleteEndpoint(t.Context(), n, bowline.EndpointSpec{ID: e.ID}))
 		h.same("after DeleteEndpoint by ID", made)
+		h.empty(e)
 	}
 }
 
 func limitsChange(t *testing.T, h *host, s bowline.Shaper) {
-	n, e := Network("web"), endpoint(0, netnstest.New(t))
+	n, e := h.network(), endpoint(0, netnstest.New(t))
 	made := h.create(n)
 	h.attach(n, e)
 	without := Snapshot(t, h.ns)
@@ -85,7 +83,7 @@ func limitsChange(t *testing.T, h *host, s bowline.Shaper) {
 }
 
 func checkSeesLimits(t *testing.T, h *host, s bowline.Shaper) {
-	n, e := Network("web"), withRates(endpoint(0, netnstest.New(t)), 10*mbit, 10*mbit)
+	n, e := h.network(), withRates(endpoint(0, netnstest.New(t)), 10*mbit, 10*mbit)
 	h.create(n)
 	h.attach(n, e)
 	for _, left := range []bowline.EndpointSpec{withRates(e, 10*mbit, 0), withRates(e, 0, 10*mbit), withRates(e, 0, 0), withRates(e, 10*mbit, 11*mbit)} {
@@ -99,13 +97,14 @@ func checkSeesLimits(t *testing.T, h *host, s bowline.Shaper) {
 }
 
 func failWithLimits(t *testing.T, h *host, s bowline.Shaper) {
-	n, e := Network("web"), withRates(endpoint(0, netnstest.New(t)), 10*mbit, 10*mbit)
+	n, e := h.network(), withRates(endpoint(0, netnstest.New(t)), 10*mbit, 10*mbit)
 	h.create(n)
+	sandbox := e.Sandbox.(*netns.Handle)
 	breakAtEach(t, h, "CreateEndpoint", 2, func(ctx context.Context) error {
 		_, err := h.d.CreateEndpoint(ctx, n, e)
 		return err
-	})
-	breakAtEach(t, h, "Shape", 1, func(ctx context.Context) error { return s.Shape(ctx, n, withRates(e, 0, 0)) })
+	}, sandbox)
+	breakAtEach(t, h, "Shape", 1, func(ctx context.Context) error { return s.Shape(ctx, n, withRates(e, 0, 0)) }, sandbox)
 }
 
 func pruneLimits(t *testing.T, h *host, _ bowline.Shaper) {
@@ -113,7 +112,7 @@ func pruneLimits(t *testing.T, h *host, _ bowline.Shaper) {
 	if !ok {
 		return
 	}
-	n := Network("web")
+	n := h.network()
 	h.create(n)
 	kept := withRates(endpoint(0, netnstest.New(t)), mbit, mbit)
 	h.attach(n, kept)
@@ -125,7 +124,7 @@ func pruneLimits(t *testing.T, h *host, _ bowline.Shaper) {
 }
 
 func wrongLimits(t *testing.T, h *host, s bowline.Shaper) {
-	n, e := Network("web"), endpoint(0, netnstest.New(t))
+	n, e := h.network(), endpoint(0, netnstest.New(t))
 	h.create(n)
 	h.attach(n, e)
 	made := Snapshot(t, h.ns)
@@ -143,11 +142,12 @@ func wrongLimits(t *testing.T, h *host, s bowline.Shaper) {
 
 // deleteLimitsLate: the sandbox ends with its link before DeleteEndpoint comes.
 func deleteLimitsLate(t *testing.T, h *host, _ bowline.Shaper) {
-	n, sandbox := Network("web"), netnstest.New(t)
+	n, sandbox := h.network(), netnstest.New(t)
 	made := h.create(n)
 	e := withRates(endpoint(0, sandbox), mbit, mbit)
 	h.attach(n, e)
 	netnstest.Command(t, sandbox, "ip", "link", "delete", e.IfName)
 	h.must(h.d.DeleteEndpoint(t.Context(), n, bowline.EndpointSpec{ID: e.ID}))
 	h.same("after DeleteEndpoint", made)
+	h.empty(e)
 }

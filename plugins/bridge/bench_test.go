@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/bowline-net/bowline"
-	"github.com/bowline-net/bowline/internal/drivertest"
 	"github.com/bowline-net/bowline/internal/netns/netnstest"
 )
 
@@ -16,7 +15,7 @@ func BenchmarkDriver(b *testing.B) {
 		b.Fatal(err)
 	}
 	d.host.Detach = true
-	n := drivertest.Network("web")
+	n := testNetwork("web")
 	n.Pools = n.Pools[:1]
 	e := bowline.EndpointSpec{ID: "c1", IfName: "eth0", Sandbox: netnstest.New(b), Addrs: nil}
 	e.Addrs = append(e.Addrs, n.Pools[0].Prefix)

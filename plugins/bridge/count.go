@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/nft"
 )
 
@@ -37,7 +38,7 @@ func (d *driver) Count(ctx context.Context, places []bowline.Place) ([]*bowline.
 			counts[i] = &bowline.Counts{
 				ReceivedBytes: c.SentBytes, ReceivedPackets: c.SentPackets, ReceivedDrops: c.SentDrops + drops[out],
 				SentBytes: c.ReceivedBytes, SentPackets: c.ReceivedPackets, SentDrops: c.ReceivedDrops + drops[in],
-				Policy: policyCounts(p.Endpoint, hits[out]),
+				Policy: endpoint.PolicyCounts(p.Endpoint, hits[out]),
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/link"
 )
 
@@ -30,15 +31,15 @@ func (d *driver) DeleteEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 // own tells the endpoint's links from those of somebody else that have their
 // names. Links get their alias after birth: if a kill came before it, the kind
 // says whose it is, and of a veth the MAC.
-func own(n bowline.NetworkConfig, endpoint string) func(link.Info) bool {
+func own(n bowline.NetworkConfig, id string) func(link.Info) bool {
 	return func(l link.Info) bool {
 		switch {
 		case l.Kind == "veth" && l.Alias == "":
-			return bytes.Equal(l.MAC, bowline.MAC("outer", n.ID, endpoint))
+			return bytes.Equal(l.MAC, bowline.MAC("outer", n.ID, id))
 		case l.Kind == "veth":
-			return strings.HasPrefix(l.Alias, endpointMark)
+			return strings.HasPrefix(l.Alias, endpoint.Mark)
 		}
-		return l.Kind == "ifb" && (l.Alias == "" || strings.HasPrefix(l.Alias, limitsMark))
+		return endpoint.OwnIFB(l)
 	}
 }
 
@@ -106,9 +107,9 @@ func (d *driver) ports(ctx context.Context, n bowline.NetworkConfig, br link.Inf
 	for _, l := range all {
 		switch {
 		case l.Master != br.Index || l.Alias == link.VLANAlias:
-		case strings.HasPrefix(l.Alias, endpointPrefix(n)):
+		case strings.HasPrefix(l.Alias, endpoint.Prefix(n)):
 			p.mine = append(p.mine, l)
-		case strings.HasPrefix(l.Alias, endpointMark):
+		case strings.HasPrefix(l.Alias, endpoint.Mark):
 			p.networks++
 		default:
 			p.owner++
@@ -162,7 +163,7 @@ func (d *driver) Prune(ctx context.Context, n bowline.NetworkConfig, keep []stri
 	all, err := d.host.Links(ctx)
 	errs = append(errs, err)
 	for _, l := range all {
-		if (strings.HasPrefix(l.Alias, endpointPrefix(n)) || strings.HasPrefix(l.Alias, limitsPrefix(n))) && !kept[l.Name] {
+		if (strings.HasPrefix(l.Alias, endpoint.Prefix(n)) || strings.HasPrefix(l.Alias, endpoint.LimitsPrefix(n))) && !kept[l.Name] {
 			errs = append(errs, d.host.Delete(ctx, l.Name))
 		}
 	}
@@ -183,7 +184,7 @@ func (d *driver) Networks(ctx context.Context) ([]bowline.NetworkConfig, error) 
 	}
 	var ns []bowline.NetworkConfig
 	for _, l := range all {
-		if id, ours := strings.CutPrefix(l.Alias, alias); ours && l.Kind == "bridge" && !used[l.Index] {
+		if id, ours := strings.CutPrefix(l.Alias, endpoint.NetworkMark); ours && l.Kind == "bridge" && !used[l.Index] {
 			ns = append(ns, bowline.NetworkConfig{ID: id, Options: map[string]string{"bridge": l.Name}})
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/link"
 )
 
@@ -65,43 +66,21 @@ func (s *survey) diff(ctx context.Context, p bowline.Place, o options) (i bowlin
 
 // attachment is what CreateEndpoint returns, for an endpoint that is there.
 func (s *survey) attachment(p bowline.Place, o options, br link.Info) (bowline.Attachment, error) {
-	mac, err := endpointMAC(p.Network, p.Endpoint)
+	mac, err := endpoint.MAC(p.Network, p.Endpoint)
 	if err != nil {
 		return bowline.Attachment{}, err
 	}
 	return attachment(p.Network, o, p.Endpoint, br, veth(p.Network, o, p.Endpoint, br, mac)), nil
 }
 
-// differences are those of one place.
-type differences []bowline.Difference
-
-// gone adds a link that is not there.
-func (ds *differences) gone(name, kind string) {
-	*ds = append(*ds, bowline.Difference{Place: "host", Key: "link " + name, Want: kind})
-}
-
-// link adds what a link has, if that is not what is wanted.
-func (ds *differences) link(name, key, have, want string) {
-	if have != want {
-		*ds = append(*ds, bowline.Difference{Place: "link " + name, Key: key, Have: have, Want: want})
-	}
-}
-
-func upOrDown(up bool) string {
-	if up {
-		return "up"
-	}
-	return "down"
-}
-
 // diffEndpoint compares what the endpoint has of its own on the host.
 func (s *survey) diffEndpoint(ctx context.Context, n bowline.NetworkConfig, o options, e bowline.EndpointSpec) ([]bowline.Difference, error) {
-	var ds differences
+	var ds endpoint.Differences
 	err := s.diffPort(ctx, &ds, n, o, e)
 	if err != nil || o.firewall == "none" {
 		return ds, err
 	}
-	mac, err := endpointMAC(n, e)
+	mac, err := endpoint.MAC(n, e)
 	if err != nil {
 		return ds, err
 	}
@@ -117,18 +96,18 @@ func (s *survey) diffEndpoint(ctx context.Context, n bowline.NetworkConfig, o op
 }
 
 // diffPort compares the endpoint's link in the host.
-func (s *survey) diffPort(ctx context.Context, ds *differences, n bowline.NetworkConfig, o options, e bowline.EndpointSpec) error {
+func (s *survey) diffPort(ctx context.Context, ds *endpoint.Differences, n bowline.NetworkConfig, o options, e bowline.EndpointSpec) error {
 	name, bridge := outerName(n, e.ID), bridgeName(n, o)
 	l, there, err := s.link(ctx, name)
 	if err != nil {
 		return err
 	}
 	if !there {
-		ds.gone(name, "veth")
+		ds.Gone(name, "veth")
 		return nil
 	}
-	ds.link(name, "kind", l.Kind, "veth")
-	ds.link(name, "state", upOrDown(l.Up), "up")
+	ds.Link(name, "kind", l.Kind, "veth")
+	ds.Link(name, "state", endpoint.UpOrDown(l.Up), "up")
 	br, there, err := s.link(ctx, bridge)
 	if err != nil {
 		return err
@@ -138,7 +117,7 @@ func (s *survey) diffPort(ctx context.Context, ds *differences, n bowline.Networ
 		if err != nil {
 			return err
 		}
-		ds.link(name, "master", master, bridge)
+		ds.Link(name, "master", master, bridge)
 		return nil
 	}
 	port, err := s.d.portOf(ctx, n, o, e)
@@ -146,16 +125,16 @@ func (s *survey) diffPort(ctx context.Context, ds *differences, n bowline.Networ
 		return err
 	}
 	if len(e.Ports) == 0 || port.Hairpin { // else it may have been needed when they were published
-		ds.link(name, "hairpin", strconv.FormatBool(l.Hairpin), strconv.FormatBool(port.Hairpin))
+		ds.Link(name, "hairpin", strconv.FormatBool(l.Hairpin), strconv.FormatBool(port.Hairpin))
 	}
-	ds.link(name, "isolated", strconv.FormatBool(l.Isolated), strconv.FormatBool(o.portIsolation || !o.icc))
+	ds.Link(name, "isolated", strconv.FormatBool(l.Isolated), strconv.FormatBool(o.portIsolation || !o.icc))
 	if o.vlans() {
 		have, err := s.portTags(ctx, l.Index)
 		if err != nil {
 			return err
 		}
 		if want := link.Tags(portVLANs(o)); !maps.Equal(have, want) {
-			ds.link(name, "VLANs", link.TagText(have), link.TagText(want))
+			ds.Link(name, "VLANs", link.TagText(have), link.TagText(want))
 		}
 	}
 	limits, err := s.d.diffLimits(ctx, n, e)

@@ -8,21 +8,22 @@ import (
 	"strconv"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/link"
 )
 
 // diffNetwork compares what all endpoints of the network rely on.
 func (s *survey) diffNetwork(ctx context.Context, n bowline.NetworkConfig, o options) ([]bowline.Difference, error) {
-	var ds differences
+	var ds endpoint.Differences
 	name := bridgeName(n, o)
 	br, there, err := s.link(ctx, name)
 	switch {
 	case err != nil:
 		return nil, err
 	case !there:
-		ds.gone(name, "bridge")
+		ds.Gone(name, "bridge")
 	case br.Kind != "bridge":
-		ds.link(name, "kind", br.Kind, "bridge")
+		ds.Link(name, "kind", br.Kind, "bridge")
 	default:
 		if err := s.diffBridge(ctx, &ds, o, br); err != nil {
 			return ds, err
@@ -58,16 +59,16 @@ func (o options) roomLinks(bridge, gateway string) []string {
 	return []string{bridge, gateway}
 }
 
-func (s *survey) diffBridge(ctx context.Context, ds *differences, o options, br link.Seen) error {
-	ds.link(br.Name, "state", upOrDown(br.Up), "up")
+func (s *survey) diffBridge(ctx context.Context, ds *endpoint.Differences, o options, br link.Seen) error {
+	ds.Link(br.Name, "state", endpoint.UpOrDown(br.Up), "up")
 	if o.promisc && !br.Promisc {
-		ds.link(br.Name, "promisc", "off", "on")
+		ds.Link(br.Name, "promisc", "off", "on")
 	}
 	if o.vlans() && !br.VLANFiltering {
-		ds.link(br.Name, "VLAN filtering", "off", "on")
+		ds.Link(br.Name, "VLAN filtering", "off", "on")
 	}
 	if o.mtu > br.MTU { // a larger one is somebody else's
-		ds.link(br.Name, "mtu", strconv.Itoa(br.MTU), strconv.Itoa(o.mtu))
+		ds.Link(br.Name, "mtu", strconv.Itoa(br.MTU), strconv.Itoa(o.mtu))
 	}
 	if o.gatewayMode6 == modeIsolated && ours(br.Info) {
 		return s.diffSysctl(ctx, ds, "net/ipv6/conf/"+br.Name+"/disable_ipv6", "1")
@@ -76,7 +77,7 @@ func (s *survey) diffBridge(ctx context.Context, ds *differences, o options, br 
 }
 
 // diffSysctl compares a setting of the host; one that there is not is none.
-func (s *survey) diffSysctl(ctx context.Context, ds *differences, key, want string) error {
+func (s *survey) diffSysctl(ctx context.Context, ds *endpoint.Differences, key, want string) error {
 	have, err := s.d.host.Sysctl(ctx, key)
 	if errors.Is(err, bowline.ErrNoKernel) {
 		return nil
@@ -88,7 +89,7 @@ func (s *survey) diffSysctl(ctx context.Context, ds *differences, key, want stri
 }
 
 // diffForwarding compares whether the host forwards.
-func (s *survey) diffForwarding(ctx context.Context, ds *differences, n bowline.NetworkConfig, o options) error {
+func (s *survey) diffForwarding(ctx context.Context, ds *endpoint.Differences, n bowline.NetworkConfig, o options) error {
 	if !o.isGateway {
 		return nil
 	}
@@ -112,7 +113,7 @@ func (s *survey) diffForwarding(ctx context.Context, ds *differences, n bowline.
 }
 
 // diffGateways compares the link that the gateways' addresses are on.
-func (s *survey) diffGateways(ctx context.Context, ds *differences, n bowline.NetworkConfig, o options, br link.Seen) error {
+func (s *survey) diffGateways(ctx context.Context, ds *endpoint.Differences, n bowline.NetworkConfig, o options, br link.Seen) error {
 	if !o.isGateway {
 		return nil
 	}
@@ -122,19 +123,19 @@ func (s *survey) diffGateways(ctx context.Context, ds *differences, n bowline.Ne
 		return err
 	}
 	if !there {
-		ds.gone(name, "veth")
+		ds.Gone(name, "veth")
 		return nil
 	}
 	if name != br.Name {
-		ds.link(name, "state", upOrDown(dev.Up), "up")
+		ds.Link(name, "state", endpoint.UpOrDown(dev.Up), "up")
 		port, there, err := s.link(ctx, link.VLANPortName(name))
 		if err != nil {
 			return err
 		}
 		if there && port.Alias == link.VLANAlias { // else it is somebody else's
-			ds.link(port.Name, "state", upOrDown(port.Up), "up")
+			ds.Link(port.Name, "state", endpoint.UpOrDown(port.Up), "up")
 			if port.Master != br.Index {
-				ds.link(port.Name, "master", "", br.Name)
+				ds.Link(port.Name, "master", "", br.Name)
 			}
 		}
 	}
@@ -144,7 +145,7 @@ func (s *survey) diffGateways(ctx context.Context, ds *differences, n bowline.Ne
 	}
 	for _, p := range o.gatewayPools(n) {
 		if want := gatewayPrefix(p); !slices.Contains(have, want) {
-			ds.link(name, "address", "", want.String())
+			ds.Link(name, "address", "", want.String())
 		} else if dev.Up {
 			if err := s.diffConnected(ctx, ds, dev, p); err != nil {
 				return err
@@ -156,7 +157,7 @@ func (s *survey) diffGateways(ctx context.Context, ds *differences, n bowline.Ne
 
 // diffConnected looks for the route to the pool, which comes with the gateway's
 // address and can be deleted without it.
-func (s *survey) diffConnected(ctx context.Context, ds *differences, dev link.Seen, p bowline.Pool) error {
+func (s *survey) diffConnected(ctx context.Context, ds *endpoint.Differences, dev link.Seen, p bowline.Pool) error {
 	if p.Prefix.IsSingleIP() {
 		return nil // has none in the main table
 	}
@@ -165,7 +166,7 @@ func (s *survey) diffConnected(ctx context.Context, ds *differences, dev link.Se
 		return err
 	}
 	if !slices.ContainsFunc(routes, func(e link.Entry) bool { return e.Dst.Masked() == p.Prefix.Masked() }) {
-		ds.link(dev.Name, "route", "", p.Prefix.Masked().String())
+		ds.Link(dev.Name, "route", "", p.Prefix.Masked().String())
 	}
 	return nil
 }

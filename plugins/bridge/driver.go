@@ -8,10 +8,10 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/link"
 	"github.com/bowline-net/bowline/internal/nft"
 	"github.com/bowline-net/bowline/internal/undo"
@@ -52,12 +52,6 @@ func bridgeName(n bowline.NetworkConfig, o options) string {
 	return bowline.LinkName("bwb", n.ID)
 }
 
-// alias marks a bridge as made by us, so that we may delete it.
-const alias = "bowline network "
-
-// endpointMark starts the alias of every endpoint's outer end.
-const endpointMark = "bowline endpoint "
-
 func outerName(n bowline.NetworkConfig, endpoint string) string {
 	return bowline.LinkName("bwo", n.ID, endpoint)
 }
@@ -69,23 +63,6 @@ func innerName(n bowline.NetworkConfig, e bowline.EndpointSpec) string {
 	return bowline.LinkName("bwi", n.ID, e.ID)
 }
 
-// endpointAlias says in ip link what the outer end is for. It starts with the
-// network, so that the network's endpoints can be found by it.
-func endpointAlias(n bowline.NetworkConfig, endpoint string) string {
-	return endpointPrefix(n) + fmt.Sprintf("%.100s", endpoint)
-}
-
-func endpointPrefix(n bowline.NetworkConfig) string { return endpointMark + shown(n.ID) + "/" }
-
-// shown is the ID as far as an alias has room for it, 255 bytes in all. A long
-// one ends in a hash, so that no two look the same.
-func shown(id string) string {
-	if len(id) <= 100 {
-		return id
-	}
-	return id[:80] + "~" + bowline.LinkName("", id)
-}
-
 // ValidateNetwork implements [bowline.Validator].
 func (d *driver) ValidateNetwork(n bowline.NetworkConfig) error {
 	o, err := parseOptions(n)
@@ -95,7 +72,7 @@ func (d *driver) ValidateNetwork(n bowline.NetworkConfig) error {
 	if _, err := bowline.RatesOf(n.Options); err != nil {
 		return fmt.Errorf("network %q: %w", n.ID, err)
 	}
-	if err := validateTuning(fmt.Sprintf("network %q", n.ID), o.tuning); err != nil {
+	if err := endpoint.ValidateTuning(fmt.Sprintf("network %q", n.ID), o.tuning); err != nil {
 		return err
 	}
 	if o.disableContainerInterface && len(n.Pools) > 0 {
@@ -107,17 +84,14 @@ func (d *driver) ValidateNetwork(n bowline.NetworkConfig) error {
 
 // ValidateEndpoint implements [bowline.Validator].
 func (d *driver) ValidateEndpoint(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	return errors.Join(validateOwn(e), validateRates(e), validatePolicy(n, e), validatePorts(n, e))
+	return errors.Join(endpoint.Validate(e), validatePolicy(n, e), validatePorts(n, e))
 }
 
 // PlanEndpoint implements [bowline.Planner].
 func (d *driver) PlanEndpoint(n bowline.NetworkConfig, e bowline.EndpointSpec) (string, net.HardwareAddr, error) {
-	mac, err := endpointMAC(n, e)
+	mac, err := endpoint.MAC(n, e)
 	return outerName(n, e.ID), mac, err
 }
-
-// minMTU6 is the least MTU of a link with IPv6 (RFC 8200, 5).
-const minMTU6 = 1280
 
 // CreateNetwork implements [bowline.Driver].
 func (d *driver) CreateNetwork(ctx context.Context, n bowline.NetworkConfig) error {
@@ -125,8 +99,8 @@ func (d *driver) CreateNetwork(ctx context.Context, n bowline.NetworkConfig) err
 	if err != nil {
 		return err
 	}
-	if o.mtu != 0 && o.mtu < minMTU6 && slices.ContainsFunc(n.Pools, func(p bowline.Pool) bool { return p.Prefix.Addr().Is6() }) {
-		return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("network %q: option mtu=\"%d\": want at least %d bytes, for the network has IPv6 addresses", n.ID, o.mtu, minMTU6))
+	if err := endpoint.ValidateMTU(n, o.mtu); err != nil {
+		return err
 	}
 	var u undo.Stack
 	defer u.Rollback(ctx)
@@ -168,7 +142,7 @@ func (d *driver) ensureBridge(ctx context.Context, n bowline.NetworkConfig, o op
 			return link.Info{}, false, err
 		}
 		br, made, err := d.host.EnsureBridge(ctx, link.Bridge{
-			Name: name, Alias: alias + shown(n.ID), MAC: bowline.MAC("bridge", name), MTU: mtu,
+			Name: name, Alias: endpoint.NetworkAlias(n), MAC: bowline.MAC("bridge", name), MTU: mtu,
 			VLANFiltering: o.vlans(), Promisc: o.promisc,
 		})
 		if err == nil && !made { // another process was faster, and may be at it still
@@ -188,7 +162,7 @@ func (d *driver) ensureBridge(ctx context.Context, n bowline.NetworkConfig, o op
 // ours reports whether we made the bridge. The alias says so, which the kernel
 // takes after birth only; if a kill came before it, the MAC does.
 func ours(br link.Info) bool {
-	return strings.HasPrefix(br.Alias, alias) || bytes.Equal(br.MAC, bowline.MAC("bridge", br.Name))
+	return strings.HasPrefix(br.Alias, endpoint.NetworkMark) || bytes.Equal(br.MAC, bowline.MAC("bridge", br.Name))
 }
 
 // adopt brings a bridge that was there to what the network asks for. Its MTU
@@ -203,7 +177,7 @@ func (d *driver) adopt(ctx context.Context, n bowline.NetworkConfig, o options, 
 		if err != nil {
 			return err
 		}
-		c.Alias, c.MTU = alias+shown(n.ID), mtu
+		c.Alias, c.MTU = endpoint.NetworkAlias(n), mtu
 		if _, err := d.host.SetSysctl(ctx, "net/ipv6/conf/"+br.Name+"/accept_ra", "0"); err != nil && !errors.Is(err, bowline.ErrNoKernel) {
 			return err
 		}
@@ -237,7 +211,7 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 	if err != nil {
 		return bowline.Attachment{}, err
 	}
-	mac, err := endpointMAC(n, e)
+	mac, err := endpoint.MAC(n, e)
 	if err != nil {
 		return bowline.Attachment{}, err
 	}
@@ -321,22 +295,6 @@ func (d *driver) ensureVeth(ctx context.Context, v link.Veth) (bool, error) {
 		return false, err
 	}
 	return false, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("add veth %s: it exists already with another peer than %s", v.Name, v.Peer))
-}
-
-func endpointMAC(n bowline.NetworkConfig, e bowline.EndpointSpec) (net.HardwareAddr, error) {
-	o, err := parseEndpointOptions(e)
-	switch {
-	case err != nil:
-		return nil, err
-	case e.MAC != nil:
-		return e.MAC, nil
-	case o.mac != nil:
-		return o.mac, nil
-	}
-	if mac := networkMAC(n); mac != nil {
-		return mac, nil
-	}
-	return bowline.MAC(n.ID, e.ID), nil
 }
 
 func attachment(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, br link.Info, v link.Veth) bowline.Attachment {

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/link"
 	"github.com/bowline-net/bowline/internal/nft"
 	"github.com/bowline-net/bowline/internal/plugin"
@@ -36,6 +37,6 @@ func main() {
 			return &driver{host, nft.OpenDry(nil, links.Plan)}, nil
 		},
 		Options:         func() *flag.FlagSet { return new(options).flags() },
-		EndpointOptions: func() *flag.FlagSet { return new(endpointOptions).flags() },
+		EndpointOptions: func() *flag.FlagSet { return new(endpoint.Options).Flags() },
 	}))
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/drivertest"
+	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/netns"
 	"github.com/bowline-net/bowline/internal/netns/netnstest"
 )
@@ -133,7 +134,7 @@ func TestUnfinishedBridge(t *testing.T) {
 	n := network4("web", nil)
 	a := attach(t, d, n, "c/eth0")
 	br, err := d.host.Get(t.Context(), "br0")
-	if err != nil || br.MTU != 1400 || a.MTU != 1400 || !br.Up || br.Alias != alias+"web" {
+	if err != nil || br.MTU != 1400 || a.MTU != 1400 || !br.Up || br.Alias != endpoint.NetworkMark+"web" {
 		t.Errorf("bridge is %+v, %v, and the endpoint's MTU %d; want it finished, with that of the default route's link", br, err, a.MTU)
 	}
 	if got, err := d.host.Sysctl(t.Context(), "net/ipv6/conf/br0/accept_ra"); err != nil || got != "0" {
@@ -195,7 +196,7 @@ func TestMTUTooSmallForIPv6(t *testing.T) {
 	t.Parallel()
 	ns, d := newHost(t)
 	before := drivertest.Snapshot(t, ns)
-	n := drivertest.Network("web")
+	n := testNetwork("web")
 	n.Options["mtu"] = "1279"
 	if err := d.CreateNetwork(t.Context(), n); !errors.Is(err, bowline.ErrInvalid) || !strings.Contains(err.Error(), `mtu="1279"`) {
 		t.Errorf("CreateNetwork: %v, want ErrInvalid that names the MTU", err)

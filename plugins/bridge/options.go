@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/plugin"
 	"github.com/bowline-net/bowline/internal/tune"
 )
@@ -71,8 +72,8 @@ func (o *options) flags() *flag.FlagSet {
 	fs.BoolVar(&o.icc, "icc", true, "`BOOL`: containers of the network reach each other (default true)")
 	fs.BoolVar(&o.announce, "announce", true, "`BOOL`: tell neighbours of a new container's addresses (default true)")
 	plugin.EnumVar(fs, &o.firewall, "firewall", []string{"nft", "none"}, "`WORD`: nft, or none to touch no rules (default nft)")
-	rateFlags(fs)
-	policyFlag(fs, &o.policy)
+	endpoint.RateFlags(fs)
+	endpoint.PolicyFlag(fs, &o.policy)
 	plugin.MACVar(fs, new(net.HardwareAddr), "mac", "unicast `ADDRESS` of the container's link, for a network of one container")
 	o.tuning.Flags(fs)
 	fs.Func("dataDir", "`PATH` of the reference tuning plugin: accepted, what is to be restored is in our records", func(string) error { return nil })
@@ -94,10 +95,13 @@ func parseOptions(n bowline.NetworkConfig) (options, error) {
 	if o.ingressPolicy == "isolated" {
 		o.icc = false
 	}
-	if err := checkPolicy(place, o.policy); err != nil {
+	if err := endpoint.CheckPolicy(place, o.policy); err != nil {
 		return options{}, err
 	}
 	if err := o.readConditions(place); err != nil {
+		return options{}, err
+	}
+	if err := endpoint.ValidateMTU(bowline.NetworkConfig{ID: n.ID}, o.mtu); err != nil {
 		return options{}, err
 	}
 	return o, o.validate(place)
@@ -109,8 +113,6 @@ func (o options) validate(place string) error {
 		return bowline.Wrong(bowline.ErrInvalid, place+": "+fmt.Sprintf(format, args...))
 	}
 	switch {
-	case o.mtu != 0 && o.mtu < 68:
-		return wrong("option mtu=\"%d\": want largest IP packet in bytes, 68 to 65535", o.mtu)
 	case o.hairpin && o.promisc:
 		return wrong(`options hairpinMode="true" and promiscMode="true": want one of them at most`)
 	case o.firewall == "none" && o.ipMasq:
@@ -176,35 +178,4 @@ func parseTrunk(s string) ([]vlanRange, error) {
 		}
 	}
 	return rs, nil
-}
-
-// endpointOptions are the keys of one endpoint.
-type endpointOptions struct {
-	mac    net.HardwareAddr
-	mtu    int
-	policy string
-	tuning tune.Options
-}
-
-func (o *endpointOptions) flags() *flag.FlagSet {
-	fs := plugin.NewOptions()
-	plugin.MACVar(fs, &o.mac, "mac", "unicast `ADDRESS` of the container's link, such as 02:00:00:00:00:01")
-	plugin.IntVar(fs, &o.mtu, "mtu", 0, 65535, "largest IP packet in `BYTES`, 68 to 65535 (default: that of the network)")
-	o.tuning.Flags(fs)
-	rateFlags(fs)
-	policyFlag(fs, &o.policy)
-	return fs
-}
-
-func parseEndpointOptions(e bowline.EndpointSpec) (endpointOptions, error) {
-	var o endpointOptions
-	if len(e.Options) == 0 {
-		return o, nil
-	}
-	place := fmt.Sprintf("endpoint %q", e.ID)
-	err := plugin.ParseOptions(o.flags(), place, e.Options)
-	if err == nil {
-		err = checkPolicy(place, o.policy)
-	}
-	return o, err
 }

@@ -24,7 +24,7 @@ func rules(t *testing.T, text string) []bowline.PolicyRule {
 func TestPolicyBrokenAtEachStep(t *testing.T) {
 	t.Parallel()
 	host, d := newHost(t)
-	n := drivertest.Network("web")
+	n := testNetwork("web")
 	must(t, d.CreateNetwork(t.Context(), n))
 	e := bowline.EndpointSpec{ID: "a", IfName: "eth0", Sandbox: netnstest.New(t), Policy: rules(t, "allow ingress tcp 80; deny ingress")}
 	breakAtEach := func(what string, f func(context.Context) error) {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/link"
 	"github.com/bowline-net/bowline/internal/nft"
 	"github.com/bowline-net/bowline/internal/undo"
@@ -224,7 +225,7 @@ func (d *driver) createRules(ctx context.Context, n bowline.NetworkConfig, o opt
 // endRules removes what the firewall knows of the endpoint, and what the kernel
 // remembers of its ports.
 func (d *driver) endRules(ctx context.Context, n bowline.NetworkConfig, o options, e bowline.EndpointSpec) error {
-	mac, err := endpointMAC(n, e)
+	mac, err := endpoint.MAC(n, e)
 	rn, re := ruleNetwork(n, o), ruleEndpoint(n, o, e, mac)
 	errs := []error{err}
 	ports := re.Ports
@@ -265,7 +266,7 @@ func (d *driver) closeLoopback(ctx context.Context, name string) error {
 }
 
 // diffLoopback compares whether the host's loopback gets to the endpoint.
-func (s *survey) diffLoopback(ctx context.Context, ds *differences, n bowline.NetworkConfig, o options, e bowline.EndpointSpec) error {
+func (s *survey) diffLoopback(ctx context.Context, ds *endpoint.Differences, n bowline.NetworkConfig, o options, e bowline.EndpointSpec) error {
 	rn := ruleNetwork(n, o)
 	ports, _ := o.ports(n, e)
 	if !opensLoopback(rn, ports) {

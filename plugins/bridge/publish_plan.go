@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/nft"
 )
 
@@ -174,6 +175,6 @@ func (o options) checkedMAC(n bowline.NetworkConfig, e bowline.EndpointSpec) net
 	if !o.macSpoofCheck {
 		return nil
 	}
-	mac, _ := endpointMAC(n, e) // the caller has read it
+	mac, _ := endpoint.MAC(n, e) // the caller has read it
 	return mac
 }

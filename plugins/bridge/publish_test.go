@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/bowline-net/bowline"
-	"github.com/bowline-net/bowline/internal/drivertest"
 	"github.com/bowline-net/bowline/internal/netns/netnstest"
 )
 
@@ -81,7 +80,7 @@ func TestForeignBridgeClosesLoopback(t *testing.T) {
 	localnet := func() string {
 		return strings.TrimSpace(netnstest.Command(t, ns, "sysctl", "-n", "net.ipv4.conf.br0.route_localnet"))
 	}
-	n := drivertest.Network("web")
+	n := testNetwork("web")
 	n.Options["bridge"] = "br0"
 	e := bowline.EndpointSpec{
 		ID: "c/eth0", IfName: "eth0", Sandbox: netnstest.New(t), Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.0.2/24")},

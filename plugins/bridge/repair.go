@@ -7,6 +7,7 @@ import (
 	"net"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/link"
 )
 
@@ -86,7 +87,7 @@ func (s *survey) repairGateways(ctx context.Context, n bowline.NetworkConfig, o 
 		if _, err := s.d.host.EnsureAddr(ctx, dev.Index, link.Addr{Prefix: gatewayPrefix(p)}); err != nil {
 			return err
 		}
-		var missing differences
+		var missing endpoint.Differences
 		if err := s.diffConnected(ctx, &missing, dev, p); err != nil || len(missing) == 0 {
 			if err != nil {
 				return err
@@ -103,7 +104,7 @@ func (s *survey) repairGateways(ctx context.Context, n bowline.NetworkConfig, o 
 // repairEndpoint makes right an endpoint that differs.
 func (s *survey) repairEndpoint(ctx context.Context, p bowline.Place, o options) (bowline.Attachment, error) {
 	n, e := p.Network, p.Endpoint
-	mac, err := endpointMAC(n, e)
+	mac, err := endpoint.MAC(n, e)
 	if err != nil {
 		return bowline.Attachment{}, err
 	}
@@ -187,11 +188,11 @@ func (s *survey) repairPort(ctx context.Context, o options, outer link.Seen, v l
 
 // veth is the endpoint's pair of links.
 func veth(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, br link.Info, mac net.HardwareAddr) link.Veth {
-	own := ownOptions(e)
+	own := endpoint.OptionsOf(e)
 	return link.Veth{
-		Name: outerName(n, e.ID), MAC: bowline.MAC("outer", n.ID, e.ID), Alias: endpointAlias(n, e.ID),
-		MTU: cmp.Or(own.mtu, o.mtu, br.MTU), Master: br.Index,
+		Name: outerName(n, e.ID), MAC: bowline.MAC("outer", n.ID, e.ID), Alias: endpoint.Alias(n, e.ID),
+		MTU: cmp.Or(own.MTU, o.mtu, br.MTU), Master: br.Index,
 		Port: &link.Port{Hairpin: o.hairpin, Isolated: o.portIsolation || !o.icc},
-		Peer: innerName(n, e), PeerMAC: mac, PeerNS: e.Sandbox, Tuning: o.tuning.With(own.tuning).Link(), Limits: limits(n, e),
+		Peer: innerName(n, e), PeerMAC: mac, PeerNS: e.Sandbox, Tuning: o.tuning.With(own.Tuning).Link(), Limits: limits(n, e),
 	}
 }

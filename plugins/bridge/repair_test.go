@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/bowline-net/bowline"
-	"github.com/bowline-net/bowline/internal/drivertest"
 	"github.com/bowline-net/bowline/internal/netns/netnstest"
 )
 
@@ -62,7 +61,7 @@ func TestRepair(t *testing.T) {
 				}
 			}
 			netnstest.Command(t, ns, "ip", "link", "set", "lo", "up")
-			n := drivertest.Network("web")
+			n := testNetwork("web")
 			for k, v := range tt.options {
 				n.Options[k] = v
 			}
@@ -147,7 +146,7 @@ func TestRepairWithoutSandbox(t *testing.T) {
 	ns := netnstest.New(t)
 	d, err := newDriver(ns)
 	must(t, err)
-	n, e := drivertest.Network("web"), bowline.EndpointSpec{ID: "a"}
+	n, e := testNetwork("web"), bowline.EndpointSpec{ID: "a"}
 	must(t, d.CreateNetwork(t.Context(), n))
 	rs := d.Repair(t.Context(), []bowline.Place{{Network: n, Endpoint: e}})
 	if rs[0].Err == nil || !strings.Contains(rs[0].Err.Error(), "attach the container again") || len(rs[0].Found) != 1 {

@@ -7,6 +7,7 @@ import (
 	"net"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/link"
 	"github.com/bowline-net/bowline/internal/nft"
 	"github.com/bowline-net/bowline/internal/undo"
@@ -42,7 +43,7 @@ func (d *driver) ensureRules(ctx context.Context, u *undo.Stack, n bowline.Netwo
 // endpointRules tells the firewall of an endpoint that is on the bridge. What an
 // earlier configuration of the network left gives way if it is the only one.
 func (d *driver) endpointRules(ctx context.Context, n bowline.NetworkConfig, br link.Info, rn nft.Network, re nft.Endpoint) error {
-	if err := resolved(re); err != nil {
+	if err := endpoint.Resolved(re.ID, re.Policy); err != nil {
 		return err
 	}
 	err := d.rules.EnsureEndpoint(ctx, rn, re)

@@ -2,43 +2,25 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/link"
 )
-
-// limitsMark starts the alias of an endpoint's ifb.
-const limitsMark = "bowline limits "
-
-func limitsPrefix(n bowline.NetworkConfig) string { return limitsMark + shown(n.ID) + "/" }
 
 // ifbName names the link that what the endpoint sends waits at.
 func ifbName(n bowline.NetworkConfig, endpoint string) string {
 	return bowline.LinkName("bwf", n.ID, endpoint)
 }
 
-// limits are e's rates as its outer end has them: what leaves the host by it is
-// what comes to the endpoint.
+// limits are e's rates as its outer end has them.
 func limits(n bowline.NetworkConfig, e bowline.EndpointSpec) link.Limits {
-	r := e.Rates
-	return link.Limits{
-		Out: link.Bucket{Rate: r.IngressRate, Burst: r.IngressBurst / 8},
-		In:  link.Bucket{Rate: r.EgressRate, Burst: r.EgressBurst / 8},
-		IFB: ifbName(n, e.ID), Alias: limitsPrefix(n) + fmt.Sprintf("%.100s", e.ID),
-	}
-}
-
-func validateRates(e bowline.EndpointSpec) error {
-	if err := e.Rates.Validate(); err != nil {
-		return fmt.Errorf("endpoint %q: %w", e.ID, err)
-	}
-	return nil
+	return endpoint.Limits(n, e, ifbName(n, e.ID))
 }
 
 // Shape implements [bowline.Shaper].
 func (d *driver) Shape(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	if err := validateRates(e); err != nil {
+	if err := endpoint.ValidateRates(e); err != nil {
 		return err
 	}
 	return d.host.Limit(ctx, outerName(n, e.ID), limits(n, e))

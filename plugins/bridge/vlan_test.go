@@ -326,10 +326,10 @@ func TestDriverInVLAN(t *testing.T) {
 	if _, _, ok := vlanHost(t); !ok {
 		return
 	}
-	drivertest.Run(t, func(ns bowline.Namespace) (bowline.Driver, error) {
+	drivertest.Run(t, drivertest.Suite{Options: testOptions(), New: func(ns bowline.Namespace) (bowline.Driver, error) {
 		d, err := newDriver(ns)
 		return inVLAN{d}, err
-	})
+	}})
 }
 
 // inVLAN puts each network into VLAN 10, but for those that Networks returns.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/bowline-net/bowline"
-	"github.com/bowline-net/bowline/internal/drivertest"
 	"github.com/bowline-net/bowline/internal/netns/netnstest"
 )
 
@@ -17,7 +16,7 @@ func TestWatch(t *testing.T) {
 	netnstest.Command(t, ns, "ip", "link", "set", "lo", "up")
 	d, err := newDriver(ns)
 	must(t, err)
-	n := drivertest.Network("web")
+	n := testNetwork("web")
 	n.Options["bridge"] = "br0"
 	e := bowline.EndpointSpec{ID: "a/eth0", IfName: "eth0", Sandbox: sandbox}
 	must(t, d.CreateNetwork(t.Context(), n))
