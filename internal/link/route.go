@@ -89,7 +89,8 @@ func routeMessage(typ, flags uint16, index int, r bowline.Route) *msg {
 type Entry struct {
 	bowline.Route // Table is set
 	Index         int
-	Protocol      uint8 // RTPROT_KERNEL, RTPROT_RA, ...
+	Protocol      uint8      // RTPROT_KERNEL, RTPROT_RA, ...
+	Src           netip.Addr // sender's address of what goes there, if the route says
 }
 
 // Routes returns all unicast routes of the family that addr is of, in all tables.
@@ -132,6 +133,8 @@ func parseRoute(body []byte) (e Entry, ok bool) {
 			e.Index = int(native32(data))
 		case unix.RTA_GATEWAY:
 			e.Via, _ = netip.AddrFromSlice(data)
+		case unix.RTA_PREFSRC:
+			e.Src, _ = netip.AddrFromSlice(data)
 		case unix.RTA_PRIORITY:
 			e.Priority = int(native32(data))
 		case unix.RTA_TABLE:

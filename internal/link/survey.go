@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -15,9 +16,15 @@ type Seen struct {
 	Port
 	Promisc       bool
 	VLANFiltering bool // of a bridge
-	// Peer is the ID that the namespace has for that of a veth's peer, -1 if the
-	// peer is in the same one.
-	Peer int
+	// Peer is the ID that the namespace has for that of a veth's peer, or of a
+	// macvlan's parent; -1 if it is in the same one.
+	Peer   int
+	Parent int // index of the link that it is on, in the namespace Peer; 0: none
+	// Of a macvlan.
+	Mode       string
+	Sources    []net.HardwareAddr
+	BCQueueLen int
+	BCLim      int
 }
 
 // See returns the link of that name. The error wraps [bowline.ErrUnknown] if
@@ -70,6 +77,8 @@ func parseSeen(body []byte) Seen {
 			s.MTU = int(native32(data))
 		case unix.IFLA_MASTER:
 			s.Master = int(native32(data))
+		case unix.IFLA_LINK:
+			s.Parent = int(native32(data))
 		case unix.IFLA_LINK_NETNSID:
 			s.Peer = int(int32(native32(data)))
 		case unix.IFLA_LINKINFO:
@@ -85,7 +94,10 @@ func (s *Seen) parseKind(b []byte) {
 		case unix.IFLA_INFO_KIND:
 			s.Kind = unix.ByteSliceToString(data)
 		case unix.IFLA_INFO_DATA: // comes after the kind
-			if s.Kind == "bridge" {
+			switch s.Kind {
+			case "macvlan":
+				s.parseMacvlan(data)
+			case "bridge":
 				attrs(data, func(typ uint16, data []byte) {
 					s.VLANFiltering = s.VLANFiltering || typ == unix.IFLA_BR_VLAN_FILTERING && data[0] == 1
 				})
