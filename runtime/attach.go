@@ -52,6 +52,7 @@ type ConnectSpec struct {
 	MAC              net.HardwareAddr // default: the plugin chooses
 	Policy           string           // rules for whom it may talk to, before those of the network
 	Ports            []bowline.PortMapping
+	Rates            bowline.Rates // what it may send and receive; zero: as the network has it
 }
 
 func (a Attachment) record() string { return state.Key(a.ContainerID) + "/" + state.Key(a.IfName) }
@@ -73,7 +74,7 @@ func (a Attachment) runtimeConf() *libcni.RuntimeConf {
 // The error wraps [bowline.ErrConflict] if the sandbox has that link, or is on
 // that network and c.IfName is empty; what was never finished is no conflict,
 // and cleared first. It wraps [bowline.ErrUnavailable] if the plugins ignored the
-// address or MAC that c asks for. After an error the sandbox is as before, unless
+// address, MAC or rates that c asks for. After an error the sandbox is as before, unless
 // the plugins failed to take back their work, too: then the record stays for
 // [Runtime.GC].
 func (r *Runtime) Connect(ctx context.Context, c ConnectSpec) (Attachment, error) {
@@ -154,7 +155,7 @@ func (r *Runtime) attach(ctx context.Context, list *libcni.NetworkConfigList, a 
 	if err := r.learnPorts(ctx, &a, c); err != nil {
 		return Attachment{}, fmt.Errorf("%s: %w", where, err)
 	}
-	if err := a.satisfies(c); err != nil {
+	if err := errors.Join(a.satisfies(c), r.ratesKept(ctx, list, a, c)); err != nil {
 		return Attachment{}, fmt.Errorf("%s: %w", where, err)
 	}
 	a.Ready = true

@@ -44,7 +44,7 @@ func (a *Attachment) request(list *libcni.NetworkConfigList, c ConnectSpec) erro
 			a.Args = append(a.Args, [2]string{"MAC", c.MAC.String()})
 		}
 	}
-	if err := errors.Join(a.requestPolicy(c), a.requestPorts(list, c)); err != nil {
+	if err := errors.Join(a.requestPolicy(c), a.requestPorts(list, c), a.requestRates(list, c)); err != nil {
 		return err
 	}
 	if strings.HasPrefix(a.Plugin, ownPrefix) {

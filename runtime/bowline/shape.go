@@ -14,7 +14,7 @@ import (
 
 func (a *app) shape() *cobra.Command {
 	var w runtime.Wanted
-	var given [4]string
+	var flags rateFlags
 	c := &cobra.Command{
 		Use:   "shape [flags] CONTAINER",
 		Short: "limit what a container sends and receives",
@@ -27,15 +27,9 @@ func (a *app) shape() *cobra.Command {
 		Example:           "  bowline shape one --ingress 100mbit --egress 20mbit\n  bowline shape 10.1.0.2 --egress 0",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			w.Container = names[0]
-			rates := map[string]string{}
-			for i, flag := range rateFlags() {
-				if !cmd.Flags().Changed(flag) {
-					continue
-				}
-				if _, err := bowline.ParseRate(given[i]); err != nil {
-					return usageError{fmt.Errorf("--%s %w", flag, err)}
-				}
-				rates[bowline.RateKeys()[i]] = given[i]
+			rates, err := flags.given(cmd.Flags())
+			if err != nil {
+				return err
 			}
 			rows, err := a.runtime().Shape(cmd.Context(), w, rates)
 			return errors.Join(err, a.print(list(rows), func(out io.Writer) {
@@ -47,19 +41,9 @@ func (a *app) shape() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	for i, usage := range []string{
-		"`RATE` towards the container", "`BITS` that may come at once (default: what suits the rate)",
-		"`RATE` from the container", "`BITS` that may go at once (default: what suits the rate)",
-	} {
-		f.StringVar(&given[i], rateFlags()[i], "", usage)
-	}
+	flags.add(f)
 	f.StringVar(&w.Network, "network", "", "only on that `NETWORK` (default: all that it is attached to)")
 	f.StringVar(&w.IfName, "ifname", "", "only the link of that `NAME` (default: all)")
 	f.SortFlags = false
 	return c
-}
-
-// rateFlags are the flags for [bowline.RateKeys].
-func rateFlags() []string {
-	return []string{"ingress", "ingress-burst", "egress", "egress-burst"}
 }
