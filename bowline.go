@@ -114,11 +114,20 @@ type Attachment struct {
 	Gateways []netip.Addr      // next hops of default routes, at most one per family; empty: no default route
 	Routes   []Route           // further routes
 	Sysctls  map[string]string // with IFNAME where the link's name belongs
+	Tuning   Tuning            // of Link, which the driver made so
 	Ports    []PortMapping     // what is published, with the host ports that the driver chose
 	Down     bool              // leave the link down
 	DAD      bool              // let IPv6 addresses go through duplicate address detection
 	Quiet    bool              // do not tell neighbours of the addresses
 	Host     []Link            // links that stay in the host, outermost first
+}
+
+// A Tuning is how a link is set apart from what it is; nil fields leave it as
+// the kernel has it.
+type Tuning struct {
+	Promisc  *bool
+	AllMulti *bool
+	TxQLen   *int // packets
 }
 
 // A Link is an interface as a result names it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/link"
@@ -38,10 +39,13 @@ func DefaultRoutes(a bowline.Attachment) []bowline.Route {
 }
 
 // Dress gives the attachment's link, which is in the sandbox, what differs from
-// its addresses and routes, and brings it up. It does not wait for duplicate
-// address detection.
+// its addresses, routes and tuning, and brings it up. It does not wait for
+// duplicate address detection.
 func Dress(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment, routes []bowline.Route) error {
-	return dress(ctx, sandbox, a, routes, false)
+	if err := dress(ctx, sandbox, a, routes, false); err != nil || a.Tuning == (bowline.Tuning{}) {
+		return err
+	}
+	return inSandbox(ctx, sandbox, func(h *link.Handle) error { return h.SetTuning(ctx, a.Link, a.Tuning) })
 }
 
 // DiffSandbox returns how the attachment's link, which is in the sandbox,
@@ -64,7 +68,7 @@ func diffDress(ctx context.Context, h *link.Handle, a bowline.Attachment, routes
 	add := func(place, key, have, want string) {
 		found = append(found, bowline.Difference{Place: place, Key: key, Have: have, Want: want})
 	}
-	place := "link " + a.Link + " of the sandbox"
+	place := linkPlace(a)
 	l, err := h.Get(ctx, a.Link)
 	if errors.Is(err, bowline.ErrUnknown) {
 		add("sandbox", "link "+a.Link, "", "one with the MAC "+a.MAC.String())
@@ -73,7 +77,7 @@ func diffDress(ctx context.Context, h *link.Handle, a bowline.Attachment, routes
 	if err != nil {
 		return nil, err
 	}
-	if err := diffSysctls(ctx, h, a, add); err != nil || a.Down {
+	if err := errors.Join(diffSysctls(ctx, h, a, add), diffTuning(ctx, h, a, add)); err != nil || a.Down {
 		return found, err
 	}
 	if !l.Up {
@@ -120,6 +124,31 @@ func diffSysctls(ctx context.Context, h *link.Handle, a bowline.Attachment, add 
 	}
 	return nil
 }
+
+// diffTuning compares how the link is set, if anything was asked for.
+func diffTuning(ctx context.Context, h *link.Handle, a bowline.Attachment, add func(place, key, have, want string)) error {
+	want := a.Tuning
+	if want == (bowline.Tuning{}) {
+		return nil
+	}
+	have, err := h.Tuning(ctx, a.Link)
+	if err != nil {
+		return err
+	}
+	place := linkPlace(a)
+	if want.Promisc != nil && *have.Promisc != *want.Promisc {
+		add(place, "promisc", strconv.FormatBool(*have.Promisc), strconv.FormatBool(*want.Promisc))
+	}
+	if want.AllMulti != nil && *have.AllMulti != *want.AllMulti {
+		add(place, "allmulti", strconv.FormatBool(*have.AllMulti), strconv.FormatBool(*want.AllMulti))
+	}
+	if want.TxQLen != nil && *have.TxQLen != *want.TxQLen {
+		add(place, "txQLen", strconv.Itoa(*have.TxQLen), strconv.Itoa(*want.TxQLen))
+	}
+	return nil
+}
+
+func linkPlace(a bowline.Attachment) string { return "link " + a.Link + " of the sandbox" }
 
 // hasRoute reports whether the route is there. Of two attachments with a default
 // route the first one's stays, so another link may have it.

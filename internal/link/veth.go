@@ -22,7 +22,7 @@ type Veth struct {
 	Peer    string
 	PeerMAC net.HardwareAddr
 	PeerNS  bowline.Namespace // nil: the handle's own
-	Tuning  Tuning            // of Peer
+	Tuning  bowline.Tuning    // of Peer
 	Limits  Limits            // of Name
 }
 
@@ -84,7 +84,8 @@ func (v Veth) message() *msg {
 		m.attr(unix.IFLA_INFO_KIND, []byte("veth"))
 		m.nest(unix.IFLA_INFO_DATA, func() {
 			m.nest(1, func() { // VETH_INFO_PEER
-				m.ifinfo(unix.AF_UNSPEC, 0, v.Tuning.flags(), v.Tuning.flags())
+				flags, change := tuningFlags(v.Tuning)
+				m.ifinfo(unix.AF_UNSPEC, 0, flags, change)
 				m.str(unix.IFLA_IFNAME, v.Peer)
 				if v.Tuning.TxQLen != nil {
 					m.u32(unix.IFLA_TXQLEN, uint32(*v.Tuning.TxQLen))

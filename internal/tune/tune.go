@@ -81,9 +81,9 @@ func (o Options) With(own Options) Options {
 	return o
 }
 
-// Link is what is to be set on a link that has just been made.
-func (o Options) Link() link.Tuning {
-	return link.Tuning{Promisc: o.Promisc != nil && *o.Promisc, AllMulti: o.AllMulti != nil && *o.AllMulti, TxQLen: o.TxQLen}
+// Link is what is to be set on the container's link.
+func (o Options) Link() bowline.Tuning {
+	return bowline.Tuning{Promisc: o.Promisc, AllMulti: o.AllMulti, TxQLen: o.TxQLen}
 }
 
 // pathOf is the setting's path below /proc/sys.

@@ -139,10 +139,5 @@ func (s *survey) diffPort(ctx context.Context, ds *endpoint.Differences, n bowli
 	}
 	limits, err := s.d.diffLimits(ctx, n, e)
 	*ds = append(*ds, limits...)
-	if err != nil {
-		return err
-	}
-	tuning, err := diffTuning(ctx, o, e)
-	*ds = append(*ds, tuning...)
 	return err
 }

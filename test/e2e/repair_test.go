@@ -194,6 +194,10 @@ var harms = []struct {
 	{"container's link deleted", "link OUTER", nil, func(h *brokenHost) { h.a.run("ip", "link", "del", "eth0") }},
 	{"container's link down", "state", nil, func(h *brokenHost) { h.a.run("ip", "link", "set", "eth0", "down") }},
 	{"container's address", "address", nil, func(h *brokenHost) { h.a.run("ip", "addr", "flush", "dev", "eth0") }},
+	{"container's link set otherwise", "txQLen", tunedConf, func(h *brokenHost) {
+		h.a.run("ip", "link", "set", "eth0", "promisc", "off", "allmulticast", "off", "txqueuelen", "13")
+	}},
+	{"tuned link deleted", "link OUTER", tunedConf, func(h *brokenHost) { h.a.run("ip", "link", "del", "eth0") }},
 	{"container's routes", "route", nil, func(h *brokenHost) {
 		h.a.run("ip", "route", "del", "default")
 		h.a.run("ip", "-6", "route", "del", "default")
@@ -205,6 +209,10 @@ func fullConf(c conf) conf {
 	return c.with("macspoofchk", true).with("ingressRate", 100e6).with("egressRate", 100e6).
 		with("policy", "allow ingress tcp 80; allow ingress icmp; deny ingress").
 		ports(hostPort(8080, 80, "tcp", ""))
+}
+
+func tunedConf(c conf) conf {
+	return c.with("promisc", true).with("allmulti", true).with("txQLen", 12)
 }
 
 func with(key string, value any) func(conf) conf {
