@@ -34,6 +34,11 @@ func newHost(o options, s side) (*host, error) {
 		return nil, err
 	}
 	h := &host{ns, dir, s}
+	return h, h.plug()
+}
+
+// plug brings its loopback and an uplink up.
+func (h *host) plug() error {
 	for _, args := range [][]string{
 		{"link", "set", "lo", "up"},
 		{"link", "add", "up0", "type", "veth", "peer", "name", "out0"},
@@ -43,10 +48,10 @@ func newHost(o options, s side) (*host, error) {
 		{"route", "add", "default", "via", "192.0.2.2"},
 	} {
 		if err := h.run("ip", args...); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return h, nil
+	return nil
 }
 
 // close ends the host and all that is on it.

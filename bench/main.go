@@ -3,9 +3,9 @@
 //
 //	bench -ours bin -reference .cache/ref [-quick|-long] [SECTION...]
 //
-// Sections: start, ipam, chain, crowd, path, ports, serve, shape; all of them without arguments. It
-// drives built binaries only. Everything it makes is in namespaces that end
-// with the process and in one directory that it removes.
+// Sections: start, ipam, chain, crowd, path, ports, serve, docker, shape; all of
+// them without arguments. It drives built binaries only. Everything it makes is
+// in namespaces that end with the process and in directories that it removes.
 package main
 
 import (
@@ -49,6 +49,7 @@ var sections = []struct {
 	{"path", packetPath},
 	{"ports", published},
 	{"serve", resting},
+	{"docker", docker},
 	{"shape", shaping},
 }
 

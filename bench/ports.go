@@ -54,14 +54,8 @@ func published(ctx context.Context, o options) error {
 		}
 		defer p.close()
 	}
-	for range o.count(15, 3) {
-		for _, p := range ps {
-			rate, err := p.connect(ctx, o.count(2000, 500))
-			if err != nil {
-				return fmt.Errorf("%s, %d ports: %w", p.name, p.ports, err)
-			}
-			p.rates = append(p.rates, rate)
-		}
+	if err := connectInTurns(ctx, o, ps); err != nil {
+		return err
 	}
 	head("Published ports: TCP connections from outside to the last one, both ends on one core", "plugins", "ports published", "connections /s", "× its own with 1", "× bowline with 1", "target")
 	var one float64
@@ -78,6 +72,20 @@ func published(ctx context.Context, o options) error {
 	return nil
 }
 
+// connectInTurns makes connections to all of them, one after the other, again and again.
+func connectInTurns(ctx context.Context, o options, ps []*publication) error {
+	for range o.count(15, 3) {
+		for _, p := range ps {
+			rate, err := p.connect(ctx, o.count(2000, 500))
+			if err != nil {
+				return fmt.Errorf("%s, %d ports: %w", p.name, p.ports, err)
+			}
+			p.rates = append(p.rates, rate)
+		}
+	}
+	return nil
+}
+
 // open attaches the container and puts a client outside of the host.
 func (p *publication) open(ctx context.Context, o options) error {
 	h, err := newHost(o, p.side)
@@ -85,25 +93,12 @@ func (p *publication) open(ctx context.Context, o options) error {
 		return err
 	}
 	p.host = h
-	as, err := attachments("port", 2)
+	as, err := attachments("port", 1)
 	if err != nil {
 		return err
 	}
-	p.server, p.client = as[0], as[1]
-	for _, args := range [][]string{
-		{"link", "add", "ext0", "type", "veth", "peer", "name", "eth0", "netns", p.client.path()},
-		{"addr", "add", hostAddr + "/24", "dev", "ext0"},
-		{"link", "set", "ext0", "up"},
-	} {
-		if err := h.run("ip", args...); err != nil {
-			return err
-		}
-	}
-	outside := &host{ns: p.client.ns}
-	if err := outside.run("ip", "addr", "add", "198.51.100.2/24", "dev", "eth0"); err != nil {
-		return err
-	}
-	if err := outside.run("ip", "link", "set", "eth0", "up"); err != nil {
+	p.server = as[0]
+	if p.client, err = h.outside(); err != nil {
 		return err
 	}
 	n := network{name: "ports", subnet: "10.18.0.0/24", masq: true, port: true}
@@ -125,6 +120,28 @@ func (p *publication) open(ctx context.Context, o options) error {
 	}
 	p.at, p.listening = hostAddr+":"+strconv.Itoa(last), netip.MustParseAddr(addr).String()+":"+strconv.Itoa(listening)
 	return nil
+}
+
+// outside puts a machine beyond the host, which it reaches at hostAddr.
+func (h *host) outside() (*attachment, error) {
+	as, err := attachments("outside", 1)
+	if err != nil {
+		return nil, err
+	}
+	for _, args := range [][]string{
+		{"link", "add", "ext0", "type", "veth", "peer", "name", "eth0", "netns", as[0].path()},
+		{"addr", "add", hostAddr + "/24", "dev", "ext0"},
+		{"link", "set", "ext0", "up"},
+	} {
+		if err := h.run("ip", args...); err != nil {
+			return nil, err
+		}
+	}
+	out := &host{ns: as[0].ns}
+	if err := out.run("ip", "addr", "add", "198.51.100.2/24", "dev", "eth0"); err != nil {
+		return nil, err
+	}
+	return as[0], out.run("ip", "link", "set", "eth0", "up")
 }
 
 func (p *publication) mappings() []map[string]any {
