@@ -119,6 +119,7 @@ type Attachment struct {
 	Down     bool              // leave the link down
 	DAD      bool              // let IPv6 addresses go through duplicate address detection
 	Quiet    bool              // do not tell neighbours of the addresses
+	Shared   bool              // others than us give addresses on its L2: an address is probed before it is used
 	Host     []Link            // links that stay in the host, outermost first
 }
 
