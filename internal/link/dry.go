@@ -119,7 +119,7 @@ func (s *space) apply(c *conn, m *msg) error {
 	case unix.RTM_NEWLINK:
 		return s.newLink(c, m)
 	case unix.RTM_DELLINK:
-		if m.b[headerLen] == unix.AF_BRIDGE {
+		if m.b[headerLen] == unix.AF_BRIDGE || m.attr1(unix.IFLA_TARGET_NETNSID) != nil {
 			return nil
 		}
 		index := s.target(c, m)
@@ -190,6 +190,13 @@ func (s *space) newLink(c *conn, m *msg) error {
 			}
 		})
 	}, unix.IFLA_LINKINFO, unix.IFLA_INFO_DATA)
+	if to := s.byFd(fdOf(m)); to != nil { // made there, on a link of here
+		if to.indexOf(c, name) != 0 {
+			return unix.EEXIST
+		}
+		to.keep(m.b[headerLen:], m.kind(), m)
+		return nil
+	}
 	if peer != nil {
 		in := c
 		if peer != s && !peer.empty {
@@ -207,6 +214,15 @@ func (s *space) newLink(c *conn, m *msg) error {
 	}
 	s.keep(m.b[headerLen:], m.kind(), m)
 	return nil
+}
+
+// fdOf returns the descriptor of the namespace that a new link goes to, 0 if it
+// stays.
+func fdOf(m *msg) uint32 {
+	if data := m.attr1(unix.IFLA_NET_NS_FD); len(data) == 4 {
+		return native32(data)
+	}
+	return 0
 }
 
 // openReal opens the space for reading, without its lock.

@@ -14,6 +14,8 @@ func (s *space) get(c *conn, m *msg, dump bool, f func(body []byte)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	case m.typ() == unix.RTM_GETLINK && dump && m.attr1(unix.IFLA_TARGET_NETNSID) != nil && !s.empty:
+		return c.ask(m, dump, f)
 	case m.typ() == unix.RTM_GETLINK && dump && m.b[headerLen] == unix.AF_UNSPEC:
 		for _, body := range s.links(c) {
 			f(body)

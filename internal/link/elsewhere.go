@@ -82,6 +82,7 @@ const Here = -1
 // An Elsewhere is a link of another namespace, or of the handle's own.
 type Elsewhere struct {
 	Seen
+	Counters
 	NS int // ID of the namespace, or [Here]
 }
 
@@ -107,7 +108,8 @@ func (h *Handle) Everywhere(ctx context.Context, kind string) ([]Elsewhere, erro
 	for _, id := range ids {
 		err := h.conn.get(linksOf(id, kind), true, func(body []byte) {
 			if s := parseSeen(body); s.Kind == kind {
-				all = append(all, Elsewhere{s, id})
+				_, c, _ := parseCounters(body)
+				all = append(all, Elsewhere{s, c, id})
 			}
 		})
 		if err != nil && !noNamespace(err) {

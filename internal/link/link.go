@@ -44,6 +44,16 @@ func Open(ns bowline.Namespace) (*Handle, error) {
 	return h, nil
 }
 
+// In opens the namespace ns as h is open: a handle that changes nothing opens
+// such a one.
+func (h *Handle) In(ns bowline.Namespace) (*Handle, error) {
+	in, err := h.open(ns)
+	if err == nil {
+		in.Detach = h.Detach
+	}
+	return in, err
+}
+
 // OpenHere opens the namespace of the calling thread, for use inside netns.Do
 // and no longer than that.
 func OpenHere() (*Handle, error) {

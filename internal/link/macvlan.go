@@ -58,36 +58,34 @@ type Macvlan struct {
 	MTU        int                // bytes; 0: the parent's
 	BCQueueLen int                // broadcasts that may wait; 0: as the kernel has it (Linux 5.11)
 	BCLim      *int               // receivers up to which broadcasts do not wait; nil: as the kernel has it (Linux 6.4)
-	Tuning     Tuning
+	Tuning     bowline.Tuning
+	Quiet      bool // leads to containers: no router is heard, no address is tried
 }
 
-// CreateMacvlan makes the link, down, where it belongs from its first moment:
-// moving it there later would cost a grace period. The sandbox gets an ID in
-// the handle's namespace, see [Handle.Identify].
+// CreateMacvlan makes the link, down, on a parent of the handle's namespace, in
+// the namespace of in from its first moment: moving it there later would cost a
+// grace period. That one gets an ID in the handle's first, see [Handle.Identify].
 //
 // The error wraps [bowline.ErrConflict] if the name is taken or if the parent
 // has macvlans already and one of the two wants it alone (ModePassthru), and
 // [bowline.ErrNoKernel] if the kernel has no macvlans. After an error both
 // namespaces are as they were.
-func (h *Handle) CreateMacvlan(ctx context.Context, v Macvlan) error {
+func (h *Handle) CreateMacvlan(ctx context.Context, in *Handle, v Macvlan) error {
 	what := "add macvlan " + v.Name
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	in := h
-	if v.NS != nil {
-		var err error
-		if in, err = h.open(v.NS); err != nil {
-			return err
+	if in != h {
+		if _, err := h.identify(in.ns); err != nil {
+			return failure(what, err)
 		}
-		defer in.Close()
 	}
-	if err := h.conn.do(v.message()); err != nil {
+	if err := h.conn.do(v.message(h, in)); err != nil {
 		return failure(what, v.cause(err))
 	}
 	err := in.conn.do(v.finish()...)
-	if err == nil && v.NS != nil {
-		_, err = h.identify(v.NS)
+	if err == nil && v.Quiet {
+		err = in.leadsToContainers(v.Name)
 	}
 	if err != nil {
 		_ = in.delete(v.Name)
@@ -106,22 +104,19 @@ func (v Macvlan) cause(err error) error {
 	return err
 }
 
-func (v Macvlan) message() *msg {
+func (v Macvlan) message(h, in *Handle) *msg {
 	m := newMsg(unix.RTM_NEWLINK, unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	m.ifinfo(unix.AF_UNSPEC, 0, 0, 0)
 	m.str(unix.IFLA_IFNAME, v.Name)
 	m.u32(unix.IFLA_LINK, uint32(v.Parent))
-	if v.NS != nil {
-		m.u32(unix.IFLA_NET_NS_FD, uint32(v.NS.Fd()))
+	if in != h {
+		m.u32(unix.IFLA_NET_NS_FD, uint32(in.ns.Fd()))
 	}
 	if v.MTU != 0 {
 		m.u32(unix.IFLA_MTU, uint32(v.MTU))
 	}
 	if v.MAC != nil && v.Mode != ModePassthru { // there the kernel gives it the parent's
 		m.attr(unix.IFLA_ADDRESS, v.MAC)
-	}
-	if v.Tuning.TxQLen != nil {
-		m.u32(unix.IFLA_TXQLEN, uint32(*v.Tuning.TxQLen))
 	}
 	m.nest(unix.IFLA_LINKINFO, func() {
 		m.attr(unix.IFLA_INFO_KIND, []byte("macvlan"))
@@ -156,11 +151,8 @@ func (v Macvlan) finish() []*msg {
 		c.MAC = v.MAC
 	}
 	ms := c.messages(v.Name)
-	if flags := v.Tuning.flags(); flags != 0 {
-		m := newMsg(unix.RTM_NEWLINK, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
-		m.ifinfo(unix.AF_UNSPEC, 0, flags, flags)
-		m.str(unix.IFLA_IFNAME, v.Name)
-		ms = append(ms, m)
+	if v.Tuning != (bowline.Tuning{}) {
+		ms = append(ms, tuningMessage(v.Name, v.Tuning))
 	}
 	return ms
 }

@@ -24,6 +24,8 @@ func (m *msg) fixedLen() int {
 		return unix.SizeofRtMsg
 	case unix.RTM_NEWQDISC, unix.RTM_DELQDISC, unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER:
 		return tcmsgLen
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		return unix.SizeofNdMsg
 	}
 	return unix.SizeofIfInfomsg
 }
@@ -53,6 +55,16 @@ func (m *msg) kind() (kind string) {
 	return kind
 }
 
+// infoData is what a message says of the link beside its kind.
+func (m *msg) infoData() (found []byte) {
+	within(m.b[headerLen+unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
+		if typ == unix.IFLA_INFO_DATA {
+			found = data
+		}
+	}, unix.IFLA_LINKINFO)
+	return found
+}
+
 // say returns what the message asks for.
 func (s *space) say(c *conn, m *msg) string {
 	body := m.b[headerLen:]
@@ -66,6 +78,9 @@ func (s *space) say(c *conn, m *msg) string {
 	case unix.RTM_DELLINK:
 		if body[0] == unix.AF_BRIDGE {
 			return "bridge vlan del" + dev() + sayVLANs(m)
+		}
+		if id := m.attr1(unix.IFLA_TARGET_NETNSID); len(id) == 4 {
+			return fmt.Sprintf("ip link del link %d of namespace %d", native32(body[4:]), native32(id))
 		}
 		if name := m.text(unix.IFLA_IFNAME); name != "" {
 			return "ip link del " + name
@@ -87,6 +102,12 @@ func (s *space) say(c *conn, m *msg) string {
 		return "ip addr " + verb + " " + p.String() + dev() + more
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		return s.sayRoute(c, m)
+	case unix.RTM_NEWNEIGH:
+		to, _ := netip.AddrFromSlice(m.attr1(unix.NDA_DST))
+		return fmt.Sprintf("ip neigh replace %s lladdr %s%s nud permanent", to, net.HardwareAddr(m.attr1(unix.NDA_LLADDR)), dev())
+	case unix.RTM_DELNEIGH:
+		to, _ := netip.AddrFromSlice(m.attr1(unix.NDA_DST))
+		return "ip neigh del " + to.String() + dev()
 	case unix.RTM_NEWQDISC, unix.RTM_DELQDISC, unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER:
 		return s.sayTraffic(c, m, dev())
 	}
@@ -98,6 +119,8 @@ func (s *space) sayLink(c *conn, body []byte) string {
 	var b strings.Builder
 	attrs(body[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
 		switch typ {
+		case unix.IFLA_LINK:
+			fmt.Fprintf(&b, " link %s", s.nameAt(c, int(native32(data))))
 		case unix.IFLA_ADDRESS:
 			fmt.Fprintf(&b, " address %s", net.HardwareAddr(data))
 		case unix.IFLA_MTU:
@@ -149,6 +172,15 @@ func (s *space) sayKind(c *conn, m *msg) string {
 		switch {
 		case m.kind() == "bridge" && typ == unix.IFLA_BR_VLAN_FILTERING:
 			fmt.Fprintf(&b, " vlan_filtering %d", data[0])
+		case m.kind() == "macvlan" && typ == macvlanMode:
+			var seen Seen
+			seen.parseMacvlan(m.infoData())
+			fmt.Fprintf(&b, " mode %s", seen.Mode)
+			for _, mac := range seen.Sources {
+				fmt.Fprintf(&b, " macaddr add %s", mac)
+			}
+		case m.kind() == "vlan" && typ == 1: // IFLA_VLAN_ID
+			fmt.Fprintf(&b, " id %d", binary.NativeEndian.Uint16(data))
 		case m.kind() == "veth" && typ == 1 && len(data) >= unix.SizeofIfInfomsg:
 			fmt.Fprintf(&b, " peer name %s%s", nameOf(data), s.sayLink(c, data))
 		}

@@ -57,6 +57,10 @@ func (h *Handle) SetTuning(ctx context.Context, name string, t bowline.Tuning) e
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
+	return failure(what, h.conn.do(tuningMessage(name, t)))
+}
+
+func tuningMessage(name string, t bowline.Tuning) *msg {
 	m := newMsg(unix.RTM_NEWLINK, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
 	flags, change := tuningFlags(t)
 	m.ifinfo(unix.AF_UNSPEC, 0, flags, change)
@@ -64,5 +68,5 @@ func (h *Handle) SetTuning(ctx context.Context, name string, t bowline.Tuning) e
 	if t.TxQLen != nil {
 		m.u32(unix.IFLA_TXQLEN, uint32(*t.TxQLen))
 	}
-	return failure(what, h.conn.do(m))
+	return m
 }
