@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 hack/setup.sh vm
 cache=${BOWLINE_CACHE:-$PWD/.cache}
-packages=(plugins/bridge internal/link internal/nft internal/netns)
+packages=(plugins/bridge plugins/macvlan internal/link internal/nft internal/netns)
 
 kernel=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: linux-image-//p')
 [ -n "$kernel" ] || { echo "vm: apt knows no linux-image-amd64; want Debian on amd64" >&2; exit 1; }
@@ -55,7 +55,7 @@ done
 cat >"$root/init" <<-E
 	#!/bin/busybox sh
 	/bin/busybox --install -s /sbin
-	export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ TMPDIR=/tmp
+	export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ TMPDIR=/tmp BOWLINE_TEST_VM=1
 	mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp
 	ln -s /proc/self/fd /dev/fd; echo /sbin/modprobe >/proc/sys/kernel/modprobe; ip link set lo up
 	failed=0

@@ -256,11 +256,15 @@ func hasLink(ctx context.Context, sandbox *netns.Handle, name string) bool {
 
 // cleanUp removes what an attachment that did not end well may have left.
 func (o op) cleanUp(ctx context.Context, ipam ipamCaller, r state.Endpoint) error {
-	n := r.Config()
+	n, e := r.Config(), r.Spec()
 	if r.Options == nil {
 		n.Options = o.Options
 	}
-	return errors.Join(o.Driver.DeleteEndpoint(ctx, n, r.Spec()), ipam.release(ctx))
+	if sandbox := netns.OpenIno(r.Sandbox, r.NetnsIno); sandbox != nil && dryOf(ctx) == nil {
+		defer sandbox.Close()
+		e.Sandbox = sandbox
+	}
+	return errors.Join(o.Driver.DeleteEndpoint(ctx, n, e), ipam.release(ctx))
 }
 
 // addrsOf parses what a previous result says.

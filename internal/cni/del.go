@@ -38,6 +38,10 @@ func (o op) del(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if sandbox := o.oldSandbox(ctx, r); sandbox != nil {
+		defer sandbox.Close()
+		e.Sandbox = sandbox
+	}
 	err = errors.Join(o.Driver.DeleteEndpoint(ctx, n, e), ipam.release(ctx))
 	if err != nil {
 		return err
@@ -48,6 +52,22 @@ func (o op) del(ctx context.Context) error {
 		logDamaged(ctx, damaged)
 	}
 	return o.endpoints.Delete(ctx, o.Face.Name, o.Config.Name, o.ID())
+}
+
+// oldSandbox returns the namespace that the recorded attachment is in, nil if it
+// is gone. Without a record it is the one that the engine names.
+func (o op) oldSandbox(ctx context.Context, r state.Endpoint) *netns.Handle {
+	var h *netns.Handle
+	switch path := first(o.Netns, r.Sandbox); {
+	case r.NetnsIno != 0 && r.BootID == state.BootID():
+		h = netns.OpenIno(path, r.NetnsIno)
+	case r.NetnsIno == 0 && path != "":
+		h, _ = netns.Open(path)
+	}
+	if d := dryOf(ctx); d != nil && h != nil {
+		d.Space("sandbox", h, false)
+	}
+	return h
 }
 
 // check compares everything that this plugin made with what it was.

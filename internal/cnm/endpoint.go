@@ -195,6 +195,7 @@ func (d *NetworkDriver) join(ctx context.Context, r joinRequest) (joinResponse, 
 	if err := d.endpoints.Put(ctx, rec); err != nil {
 		return none, err
 	}
+	d.settleSoon(n, rec.ID, rec.Sandbox, att)
 	return joined(n, att), nil
 }
 

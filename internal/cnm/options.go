@@ -12,11 +12,12 @@ import (
 	"github.com/bowline-net/bowline"
 )
 
-// dockerKeys are the option keys of Docker's own bridge driver that mean the
-// same as one of ours, so that a compose file needs only its driver changed.
+// dockerKeys are the option keys of Docker's own drivers that mean the same as
+// one of ours, so that a compose file needs only its driver changed.
 func dockerKeys() map[string]string {
 	return map[string]string{
 		"com.docker.network.driver.mtu":                     "mtu",
+		"macvlan_mode":                                      "mode",
 		"com.docker.network.bridge.name":                    "bridge",
 		"com.docker.network.bridge.enable_icc":              "icc",
 		"com.docker.network.bridge.enable_ip_masquerade":    "ipMasq",

@@ -109,6 +109,12 @@ func ValidateMTU(n bowline.NetworkConfig, mtu int) error {
 	return nil
 }
 
+// DHCPFlag adds the key, which the face of Docker reads: addresses come from the
+// DHCP server of the LAN. It is the engines' own IPAM that says so for CNI.
+func DHCPFlag(fs *flag.FlagSet) {
+	fs.Bool("dhcp", false, "`BOOL`: addresses come from the LAN's DHCP server, for Docker networks with --ipam-driver null")
+}
+
 // RateFlags puts the keys of rates into a grammar: of a network, whose endpoints
 // have them unless they have their own, or of an endpoint. The faces read them
 // into EndpointSpec.Rates; here they are looked at only, so that a wrong one is

@@ -49,6 +49,9 @@ func (c *conn) close() {
 // do sends the messages in order and waits for all answers. It returns the
 // first error; messages after the failed one have been tried by the kernel too.
 func (c *conn) do(ms ...*msg) error {
+	if len(ms) == 0 { // the kernel takes nothing for an error
+		return nil
+	}
 	if c.dry != nil {
 		return c.dry.do(c, ms)
 	}

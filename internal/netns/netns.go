@@ -44,6 +44,23 @@ func Open(path string) (*Handle, error) {
 	return &Handle{f, f.Fd(), path}, nil
 }
 
+// OpenIno opens the namespace at path if it is the one with that inode, and
+// returns nil if it is another one, or none.
+func OpenIno(path string, ino uint64) *Handle {
+	if path == "" {
+		return nil
+	}
+	h, err := Open(path)
+	if err != nil {
+		return nil
+	}
+	if id, err := h.ID(); err != nil || id.Ino != ino {
+		h.Close()
+		return nil
+	}
+	return h
+}
+
 // ErrNotNamespace says that a path holds something other than a namespace, for
 // example an empty file that was once a mount point.
 var ErrNotNamespace = errors.New("not a network namespace")

@@ -53,6 +53,13 @@ func (in *inspector) diff(ctx context.Context, ts []target, look func(target) bo
 	places := make([]bowline.Place, len(ts))
 	for i, t := range ts {
 		places[i] = t.place(nil)
+		if t.isNetwork() || look != nil && !look(t) {
+			continue
+		}
+		if sandbox := openSandbox(t.record); sandbox != nil {
+			defer sandbox.Close()
+			places[i] = t.place(sandbox)
+		}
 	}
 	all := in.driver.Diff(ctx, places)
 	for i, t := range ts {
@@ -108,8 +115,11 @@ const (
 	dressNew // its link was made again: Docker has no hand in it
 )
 
-// gone reports whether the endpoint's link in the host is gone.
+// gone reports whether the endpoint's link in the host is gone, if it has one.
 func gone(ctx context.Context, t target) bool {
+	if t.record.Link == "" {
+		return true
+	}
 	h, err := link.Open(nil)
 	if err != nil {
 		return false

@@ -104,7 +104,9 @@ func alive(r state.Endpoint) bool {
 
 func (s Spec) remove(ctx context.Context, d bowline.Driver, r state.Endpoint) error {
 	defer state.OpenEndpoints().Hold(r.Driver, r.Network, r.ID)()
-	if err := d.DeleteEndpoint(ctx, r.Config(), r.Spec()); err != nil {
+	e, done := specOf(r)
+	defer done()
+	if err := d.DeleteEndpoint(ctx, r.Config(), e); err != nil {
 		return err
 	}
 	if r.IPAM == "bowline-ipam" {

@@ -65,14 +65,17 @@ func sortedKeys(m map[string]string) []string {
 
 // IntVar adds a flag for an integer from lo to hi.
 func IntVar(fs *flag.FlagSet, p *int, name string, lo, hi int, usage string) {
-	fs.Func(name, usage, func(s string) error {
-		v, err := strconv.Atoi(s)
-		if err != nil || v < lo || v > hi {
-			return errors.New("out of range")
-		}
-		*p = v
-		return nil
-	})
+	fs.Func(name, usage, func(s string) error { return ParseInt(s, lo, hi, p) })
+}
+
+// ParseInt reads an integer from lo to hi into p.
+func ParseInt(s string, lo, hi int, p *int) error {
+	v, err := strconv.Atoi(s)
+	if err != nil || v < lo || v > hi {
+		return errors.New("out of range")
+	}
+	*p = v
+	return nil
 }
 
 // EnumVar adds a flag for one of a few words.

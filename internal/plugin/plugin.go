@@ -25,6 +25,9 @@ type Spec struct {
 	Options func() *flag.FlagSet
 	// EndpointOptions is the grammar of an endpoint's options.
 	EndpointOptions func() *flag.FlagSet
+	// Defaults returns the options that a network of Docker has unless it says
+	// otherwise; nil: those of [cnm.GatewayDefaults].
+	Defaults func(bowline.NetworkConfig) map[string]string
 }
 
 // Main runs the plugin and returns its exit status. With CNI_COMMAND in the

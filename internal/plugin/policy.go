@@ -90,7 +90,9 @@ func (s Spec) enforce(ctx context.Context, network, id string, own []bowline.Pol
 	if err := endpoints.Replace(ctx, r); err != nil {
 		return was, err
 	}
-	if err := policer.Enforce(ctx, r.Config(), r.Spec()); err != nil {
+	e, done := specOf(r)
+	defer done()
+	if err := policer.Enforce(ctx, r.Config(), e); err != nil {
 		back := endpoints.Replace(context.WithoutCancel(ctx), was)
 		if errors.Is(back, fs.ErrNotExist) { // it was detached meanwhile
 			back = nil

@@ -90,7 +90,9 @@ func (s Spec) reshape(ctx context.Context, network, id string, given map[string]
 	if err := endpoints.Replace(ctx, r); err != nil {
 		return was, err
 	}
-	if err := shaper.Shape(ctx, r.Config(), r.Spec()); err != nil {
+	e, done := specOf(r)
+	defer done()
+	if err := shaper.Shape(ctx, r.Config(), e); err != nil {
 		back := endpoints.Replace(context.WithoutCancel(ctx), was)
 		if errors.Is(back, fs.ErrNotExist) { // it was detached meanwhile
 			back = nil

@@ -46,7 +46,9 @@ func (s Spec) count(ctx context.Context) ([]Stat, error) {
 	records, damaged := s.mine(ctx)
 	places := make([]bowline.Place, len(records))
 	for i, r := range records {
-		places[i] = bowline.Place{Network: r.Config(), Endpoint: r.Spec()}
+		e, done := specOf(r)
+		defer done()
+		places[i] = bowline.Place{Network: r.Config(), Endpoint: e}
 	}
 	counts, err := counter.Count(ctx, places)
 	if err != nil {

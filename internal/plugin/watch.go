@@ -139,10 +139,36 @@ func (in *inspector) choose(ctx context.Context, e events) func(target) bool {
 	if err != nil {
 		return nil
 	}
+	chosen := map[string]bool{} // of those without a link in the host, by path
 	return func(t target) bool {
 		l, there := links[t.record.Link]
-		return !there || e.sandboxes[l.Peer]
+		if there || t.record.Link != "" {
+			return !there || e.sandboxes[l.Peer]
+		}
+		yes, known := chosen[t.record.Sandbox]
+		if !known {
+			yes = e.in(ctx, t)
+			chosen[t.record.Sandbox] = yes
+		}
+		return yes
 	}
+}
+
+// in reports whether one of the events is of the target's sandbox, as far as is
+// known.
+func (e events) in(ctx context.Context, t target) bool {
+	sandbox := openSandbox(t.record)
+	if sandbox == nil {
+		return false
+	}
+	defer sandbox.Close()
+	h, err := link.Open(nil)
+	if err != nil {
+		return true
+	}
+	defer h.Close()
+	id, err := h.Identify(ctx, sandbox)
+	return err != nil || e.sandboxes[id]
 }
 
 // events are what came since the last pass.
