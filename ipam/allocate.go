@@ -26,6 +26,12 @@ import (
 // What an earlier ADD left that was killed, or whose namespace is gone, is no
 // conflict. After any error the owner holds nothing.
 func (s *Store) Allocate(ctx context.Context, c Config, r Request) ([]Allocation, error) {
+	return s.allocate(ctx, c, r, func(l *session) ([]netip.Addr, error) { return nil, l.clear(ctx, r.Owner) })
+}
+
+// allocate has makeWay make sure that the owner holds nothing; what it returns
+// is wanted too.
+func (s *Store) allocate(ctx context.Context, c Config, r Request, makeWay func(*session) ([]netip.Addr, error)) ([]Allocation, error) {
 	if err := r.Owner.validate(); err != nil {
 		return nil, s.wrap(err)
 	}
@@ -33,8 +39,7 @@ func (s *Store) Allocate(ctx context.Context, c Config, r Request) ([]Allocation
 	if err != nil {
 		return nil, s.wrap(err)
 	}
-	asked, err := assign(spaces, r.Want)
-	if err != nil {
+	if _, err := assign(spaces, r.Want); err != nil {
 		return nil, s.wrap(err)
 	}
 	l, _, err := s.lock(ctx, true)
@@ -42,7 +47,15 @@ func (s *Store) Allocate(ctx context.Context, c Config, r Request) ([]Allocation
 		return nil, err
 	}
 	defer l.unlock()
-	if err := l.clear(ctx, r.Owner); err != nil {
+	more, err := makeWay(l)
+	if err == nil {
+		err = l.wake(time.Now())
+	}
+	if err != nil {
+		return nil, s.wrap(err)
+	}
+	asked, err := assign(spaces, slices.Concat(r.Want, more))
+	if err != nil {
 		return nil, s.wrap(err)
 	}
 	var last []netip.Addr
@@ -153,6 +166,11 @@ func (l *session) commit(ctx context.Context, rec record, picks []pick) error {
 		return err
 	}
 	for _, p := range picks {
+		if p.lift {
+			if err := l.lift(p.addr); err != nil {
+				return errors.Join(err, l.drop(context.WithoutCancel(ctx), rec, false))
+			}
+		}
 		if err := l.take(ctx, p.addr, o); err != nil {
 			return errors.Join(err, l.drop(context.WithoutCancel(ctx), rec, false))
 		}

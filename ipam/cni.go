@@ -66,9 +66,10 @@ func readNetConf(stdin []byte) (n netConf, err error) {
 // meaning: the single range subnet, rangeStart, rangeEnd, gateway; ranges;
 // routes; resolvConf; dataDir, which is accepted and ignored, for allocations
 // live and end with the boot. Ours are exclude, a list of prefixes and
-// addresses that are never handed out; cooldown, in seconds; sticky, whether a
-// name gets the address that it had last (default true). The range of the
-// single form and runtimeConfig.ipRanges come before ranges.
+// addresses that are never handed out; cooldown, in seconds; quarantine, a time
+// such as "10m"; sticky, whether a name gets the address that it had last
+// (default true). The range of the single form and runtimeConfig.ipRanges come
+// before ranges.
 //
 // The error wraps [bowline.ErrInvalid] and names the first key that is wrong
 // and what would be right. Keys of CNI_ARGS that nobody knows are no error.
@@ -100,6 +101,9 @@ func (n netConf) parse(cniArgs string) (CNI, error) {
 		return c, err
 	}
 	if c.Config.Cooldown, err = sec.cooldown(); err != nil {
+		return c, err
+	}
+	if c.Config.Quarantine, err = sec.quarantine(); err != nil {
 		return c, err
 	}
 	sticky, err := sec.flag("sticky", true)

@@ -32,11 +32,18 @@ type Config struct {
 	// address is handed out only if it is asked for, by itself or by the name
 	// that had it, or if nothing else is free; then the longest resting first.
 	Cooldown time.Duration
+	// Quarantine is how long an address that somebody else uses is handed out to
+	// nobody; then it is tried again. Zero: [DefaultQuarantine].
+	Quarantine time.Duration
 }
 
 // DefaultCooldown is for faces whose user says nothing. It outlasts stale ARP
 // and neighbour entries and TCP's longest usual TIME-WAIT.
 const DefaultCooldown = 60 * time.Second
+
+// DefaultQuarantine is for faces whose user says nothing. Somebody who has an
+// address by mistake keeps it for longer than a container takes to be asked for again.
+const DefaultQuarantine = 10 * time.Minute
 
 // Validate returns nil if c can be used, or an error that wraps
 // [bowline.ErrInvalid] and names the first key that is wrong.

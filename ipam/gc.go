@@ -39,7 +39,7 @@ func (s *Store) GC(ctx context.Context, keep func(Owner) bool) (released []Alloc
 		released = append(released, rec.allocations()...)
 	}
 	lost, err := l.mend(ctx, known, keep)
-	released, errs = append(released, lost...), append(errs, err, l.tidy(known))
+	released, errs = append(released, lost...), append(errs, err, l.mendQuarantine(time.Now()), l.tidy(known))
 	return released, s.wrap(errors.Join(errs...))
 }
 
@@ -63,7 +63,7 @@ func (l *session) mend(ctx context.Context, known map[Owner]record, keep func(Ow
 			continue
 		}
 		o, ok, err := l.holder(a)
-		if err != nil || !ok {
+		if err != nil || !ok || o.isQuarantine() {
 			errs = append(errs, err)
 			continue
 		}
@@ -154,7 +154,7 @@ func (s *Store) Reclaim(ctx context.Context) ([]Allocation, error) {
 
 func (l *session) reclaim(ctx context.Context) ([]Allocation, error) {
 	recs, err := l.records(ctx)
-	errs := []error{err}
+	errs := []error{err, l.mendQuarantine(time.Now())}
 	var released []Allocation
 	for _, rec := range recs {
 		if !dead(rec) {
@@ -169,8 +169,9 @@ func (l *session) reclaim(ctx context.Context) ([]Allocation, error) {
 	return released, errors.Join(errs...)
 }
 
-// Remove makes the network's store disappear. The error wraps
-// [bowline.ErrConflict] if addresses are taken. It succeeds if there is none.
+// Remove makes the network's store disappear, and what is in quarantine with
+// it. The error wraps [bowline.ErrConflict] if addresses are taken. It succeeds
+// if there is none.
 func (s *Store) Remove(ctx context.Context) error {
 	l, ok, err := s.lock(ctx, false)
 	if err != nil || !ok {
@@ -182,7 +183,7 @@ func (s *Store) Remove(ctx context.Context) error {
 	if err != nil && !errors.As(err, &damaged) {
 		return s.wrap(err)
 	}
-	addrs, err := l.taken()
+	addrs, err := l.owned()
 	if err != nil {
 		return s.wrap(err)
 	}

@@ -5,8 +5,9 @@
 // [Store], one per network, whose cost does not grow with what it holds.
 //
 // The one rule: an address is taken if and only if there is a symbolic link of
-// its name, pointing to its owner. Making that link is atomic and fails if
-// there is one; everything else in a store is an index that can be rebuilt.
+// its name, pointing to its owner, or saying until when it is in quarantine for
+// somebody else uses it. Making that link is atomic and fails if there is one;
+// everything else in a store is an index that can be rebuilt.
 package ipam
 
 import (

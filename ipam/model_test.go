@@ -19,6 +19,8 @@ type model struct {
 	names   map[Owner]string
 	last    map[string][]netip.Addr // what a name had
 	resting [][]netip.Addr          // of each set, longest first
+
+	quarantined map[netip.Addr]bool
 }
 
 func (m *model) taken(a netip.Addr) bool {
@@ -43,9 +45,11 @@ func (m *model) may(i int, a, want netip.Addr, name string) string {
 			return "is not the one asked for, " + want.String()
 		}
 		return ""
+	case m.quarantined[a]:
+		return "is in quarantine"
 	}
 	for _, l := range m.last[name] {
-		if _, ok := m.spaces[i].index(l); ok && name != "" && !m.taken(l) {
+		if _, ok := m.spaces[i].index(l); ok && name != "" && !m.taken(l) && !m.quarantined[l] {
 			if a != l {
 				return "is not what the name had, " + l.String()
 			}
@@ -54,7 +58,7 @@ func (m *model) may(i int, a, want netip.Addr, name string) string {
 	}
 	var resting []netip.Addr
 	for _, r := range m.resting[i] {
-		if !m.taken(r) {
+		if !m.taken(r) && !m.quarantined[r] {
 			resting = append(resting, r)
 		}
 	}
@@ -77,11 +81,19 @@ func (m *model) free(i int) int {
 			}
 		}
 	}
+	for a := range m.quarantined {
+		if _, ok := m.spaces[i].index(a); ok {
+			n--
+		}
+	}
 	return n
 }
 
 func (m *model) take(o Owner, name string, as []netip.Addr) {
 	m.held[o], m.names[o] = as, name
+	for _, a := range as {
+		delete(m.quarantined, a)
+	}
 	for i := range m.resting {
 		m.resting[i] = slices.DeleteFunc(m.resting[i], func(a netip.Addr) bool { return slices.Contains(as, a) })
 	}
@@ -138,10 +150,10 @@ func againstModel(t *testing.T, rnd *rand.Rand) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &model{spaces, map[Owner][]netip.Addr{}, map[Owner]string{}, map[string][]netip.Addr{}, make([][]netip.Addr, len(spaces))}
+	m := &model{spaces, map[Owner][]netip.Addr{}, map[Owner]string{}, map[string][]netip.Addr{}, make([][]netip.Addr, len(spaces)), map[netip.Addr]bool{}}
 	for step := range 300 {
 		o := owner(fmt.Sprint("c", rnd.IntN(14)))
-		switch rnd.IntN(10) {
+		switch rnd.IntN(12) {
 		case 0, 1, 2, 3, 4:
 			r := Request{Owner: o}
 			if rnd.IntN(3) == 0 {
@@ -176,6 +188,8 @@ func againstModel(t *testing.T, rnd *rand.Rand) {
 					}
 				}
 			}
+		case 10, 11:
+			conflictBoth(t, step, rnd, s, c, m, o)
 		}
 		compare(t, step, s, c, m)
 	}
@@ -186,7 +200,7 @@ func allocateBoth(t *testing.T, step int, s *Store, c Config, m *model, r Reques
 	conflict, exhausted := len(m.held[r.Owner]) > 0, false
 	for i, w := range wants {
 		conflict = conflict || w.IsValid() && m.taken(w)
-		exhausted = exhausted || m.free(i) == 0
+		exhausted = exhausted || m.free(i) == 0 && !m.quarantined[w]
 	}
 	as, err := s.Allocate(t.Context(), c, r)
 	if err != nil {
@@ -206,6 +220,66 @@ func allocateBoth(t *testing.T, step int, s *Store, c Config, m *model, r Reques
 		}
 	}
 	m.take(r.Owner, r.Name, got)
+}
+
+// conflictBoth has some of o's addresses in use by others, or time pass until no
+// quarantine is left.
+func conflictBoth(t *testing.T, step int, rnd *rand.Rand, s *Store, c Config, m *model, o Owner) {
+	t.Helper()
+	if rnd.IntN(8) == 0 {
+		pass(t, s, 2*time.Hour)
+		clear(m.quarantined)
+		return
+	}
+	var used []Conflict
+	rest := make([]netip.Addr, len(m.spaces)) // by set; zero: in use by somebody else
+	var kept []netip.Addr
+	for _, a := range m.held[o] {
+		if rnd.IntN(2) == 0 {
+			used = append(used, Conflict{a, neighbour()})
+			continue
+		}
+		kept = append(kept, a)
+		for i, sp := range m.spaces {
+			if _, ok := sp.index(a); ok {
+				rest[i] = a
+			}
+		}
+	}
+	name, held := m.names[o], len(m.held[o])
+	for _, u := range used {
+		m.quarantined[u.Addr] = true
+	}
+	delete(m.held, o)
+	delete(m.names, o)
+	if held < len(m.spaces) || rnd.IntN(2) == 0 { // what a Quarantine before took is not replaced
+		if err := s.Quarantine(t.Context(), o, time.Hour, used...); err != nil {
+			t.Fatalf("step %d: Quarantine %v of %s: %v", step, used, o, err)
+		}
+		if len(kept) > 0 {
+			m.held[o], m.names[o] = kept, name
+		}
+		return
+	}
+	exhausted := false
+	for i := range rest {
+		exhausted = exhausted || m.free(i) == 0
+	}
+	as, err := s.Replace(t.Context(), c, Request{Owner: o, Name: name}, used...)
+	if err != nil {
+		if !exhausted || !errors.Is(err, bowline.ErrExhausted) {
+			t.Fatalf("step %d: Replace %v of %s: %v; want exhausted %v", step, used, o, err, exhausted)
+		}
+		return
+	}
+	got := make([]netip.Addr, len(as))
+	for i, a := range as {
+		got[i] = a.Addr.Addr()
+		if why := m.may(i, got[i], rest[i], name); why != "" {
+			t.Fatalf("step %d: Replace %v of %s: %s %s", step, used, o, got[i], why)
+		}
+	}
+	m.take(o, name, got)
 }
 
 func compare(t *testing.T, step int, s *Store, c Config, m *model) {
@@ -234,7 +308,16 @@ func compare(t *testing.T, step int, s *Store, c Config, m *model) {
 		t.Fatal(err)
 	}
 	for i, set := range u.Sets {
-		if int(set.Free) != m.free(i) || int(set.Resting) != len(m.resting[i]) || set.Used+set.Free != set.Size {
+		quarantined := 0
+		for a := range m.quarantined {
+			if _, ok := m.spaces[i].index(a); ok {
+				quarantined++
+			}
+		}
+		if int(set.Quarantined) != quarantined {
+			t.Fatalf("step %d: usage of set %d is %+v, want %d in quarantine", step, i, set, quarantined)
+		}
+		if int(set.Free) != m.free(i) || int(set.Resting) != len(m.resting[i]) || set.Used+set.Free+set.Quarantined != set.Size {
 			t.Fatalf("step %d: usage of set %d is %+v, want %d free, %d resting", step, i, set, m.free(i), len(m.resting[i]))
 		}
 	}

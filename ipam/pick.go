@@ -21,6 +21,7 @@ type pick struct {
 	addr  netip.Addr
 	index uint64
 	asIs  bool // taken because of what it is, not because of its turn
+	lift  bool // out of quarantine
 }
 
 func (p *pick) rangeOf() Range {
@@ -70,7 +71,9 @@ func (l *session) pickWanted(ctx context.Context, p *pick) error {
 	if err != nil {
 		return err
 	}
-	if taken {
+	if taken && o.isQuarantine() { // asked for by value it is tried at any time
+		p.lift = true
+	} else if taken {
 		rec, ok, err := l.record(ctx, o)
 		if err != nil || !ok || !dead(rec) {
 			return bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("requested address %s is taken by container %s, interface %s", p.want, o.Container, o.IfName))
@@ -119,11 +122,24 @@ func (l *session) pickNext(ctx context.Context, p *pick) error {
 	if found, err = l.pickResting(p); found || err != nil {
 		return err
 	}
-	err = bowline.Wrong(bowline.ErrExhausted, fmt.Sprintf("no free address in %s: all %d are taken", p.space, p.space.size()))
+	n, err := l.countQuarantined(p.space)
+	if err != nil {
+		return err
+	}
+	err = bowline.Wrong(bowline.ErrExhausted, fullText(p.space.String(), p.space.size(), n))
 	if damage != nil {
 		err = fmt.Errorf("%w; %w", err, damage)
 	}
 	return err
+}
+
+// fullText says that no address is free, n of them in quarantine.
+func fullText(ranges string, size, n uint64) string {
+	text := fmt.Sprintf("no free address in %s: all %d are taken", ranges, size)
+	if n > 0 {
+		text += fmt.Sprintf(", %d of them in quarantine, for others use them", n)
+	}
+	return text
 }
 
 // search chooses the next address that the bitmap and the links have as free.

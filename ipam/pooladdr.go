@@ -135,9 +135,9 @@ func (p *Pools) reserve(ctx context.Context, pool Pool, reserved []Reserved, a n
 		}
 		return bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("requested address %s of %s is taken: it is %s", a, pool.Prefix, what))
 	}
-	if _, taken, err := Open(pool.store()).Holder(ctx, a); err != nil {
+	if o, taken, err := Open(pool.store()).Holder(ctx, a); err != nil {
 		return err
-	} else if taken {
+	} else if taken && o != (Owner{}) {
 		return bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("requested address %s of %s is taken by a container", a, pool.Prefix))
 	}
 	pool.Reserved = slices.DeleteFunc(pool.Reserved, func(r Reserved) bool { return r.Addr == a })
@@ -174,11 +174,40 @@ func (p *Pools) ReleaseAddress(ctx context.Context, poolID string, addr netip.Ad
 	}
 	s := Open(pool.store())
 	o, taken, err := s.Holder(ctx, addr)
-	if err != nil || !taken {
+	if err != nil || !taken || o == (Owner{}) {
 		return err
 	}
 	_, err = s.Release(ctx, o)
 	return err
+}
+
+// Quarantine keeps an address of a container from being handed out for a time,
+// because somebody else uses it. It reports whether a pool had given it.
+func (p *Pools) Quarantine(ctx context.Context, c Conflict) (ours bool, err error) {
+	unlock, err := p.lock(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	all, err := p.List(ctx)
+	if err != nil && !errors.Is(err, bowline.ErrDamaged) {
+		return false, err
+	}
+	for _, pool := range all {
+		if !pool.Prefix.Contains(c.Addr) {
+			continue
+		}
+		s := Open(pool.store())
+		o, taken, err := s.Holder(ctx, c.Addr)
+		if err != nil {
+			return false, err
+		}
+		byValue := slices.ContainsFunc(pool.Reserved, func(r Reserved) bool { return r.Addr == c.Addr && !r.Gateway })
+		if taken && o != (Owner{}) || byValue {
+			return true, s.Quarantine(ctx, o, DefaultQuarantine, c)
+		}
+	}
+	return false, nil
 }
 
 // newPoolOwner makes up an owner, for Docker names none.

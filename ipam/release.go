@@ -124,6 +124,8 @@ func (s *Store) Check(ctx context.Context, o Owner, addrs []netip.Addr) error {
 			return s.wrap(err)
 		case !taken:
 			return s.wrap(bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("%s is not reserved for container %s, interface %s", a, o.Container, o.IfName)))
+		case holder.isQuarantine():
+			return s.wrap(bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("%s is in quarantine, not reserved for container %s, interface %s", a, o.Container, o.IfName)))
 		case holder != o:
 			return s.wrap(bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("%s is reserved for container %s, interface %s, not for container %s, interface %s", a, holder.Container, holder.IfName, o.Container, o.IfName)))
 		}
@@ -135,13 +137,20 @@ func (s *Store) Check(ctx context.Context, o Owner, addrs []netip.Addr) error {
 	return s.wrap(err)
 }
 
-// Holder returns whom a belongs to; ok is false if it is free.
+// Holder returns whom a belongs to; ok is false if it is free. The zero Owner
+// says that it is in quarantine.
 func (s *Store) Holder(ctx context.Context, a netip.Addr) (o Owner, ok bool, err error) {
 	l, ok, err := s.lock(ctx, false)
 	if err != nil || !ok {
 		return Owner{}, false, err
 	}
 	defer l.unlock()
+	if err := l.wake(time.Now()); err != nil {
+		return Owner{}, false, s.wrap(err)
+	}
 	o, ok, err = l.holder(a.Unmap())
+	if o.isQuarantine() {
+		o = Owner{}
+	}
 	return o, ok, s.wrap(err)
 }

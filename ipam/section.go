@@ -19,7 +19,7 @@ type section map[string]json.RawMessage
 var ( // read only
 	rangeKeys   = [...]string{"subnet", "rangeStart", "rangeEnd", "gateway"}
 	sectionKeys = [...]string{
-		"type", "name", "ranges", "routes", "dataDir", "resolvConf", "exclude", "cooldown", "sticky",
+		"type", "name", "ranges", "routes", "dataDir", "resolvConf", "exclude", "cooldown", "quarantine", "sticky",
 		"subnet", "rangeStart", "rangeEnd", "gateway",
 	}
 )
@@ -93,6 +93,24 @@ func (s section) cooldown() (time.Duration, error) {
 		return 0, bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("cooldown=%s: want whole seconds, 0 to %d", shorten(raw), maxCooldown/time.Second))
 	}
 	return time.Duration(n) * time.Second, nil
+}
+
+// quarantine reads a time with its unit, or seconds as cooldown has them. Zero
+// is the default.
+func (s section) quarantine() (time.Duration, error) {
+	raw := s.get("quarantine")
+	if len(raw) == 0 || string(raw) == "null" {
+		return 0, nil
+	}
+	text := strings.Trim(string(raw), `"`)
+	d, err := time.ParseDuration(text)
+	if n, nerr := strconv.ParseUint(text, 10, 32); nerr == nil {
+		d, err = time.Duration(n)*time.Second, nil
+	}
+	if err != nil || d <= 0 || d > maxCooldown {
+		return 0, bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf(`quarantine=%s: want a time such as "10m" or seconds, above 0 and at most %d`, shorten(raw), maxCooldown/time.Second))
+	}
+	return d, nil
 }
 
 func (s section) exclude() ([]netip.Prefix, error) {

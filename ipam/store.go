@@ -28,6 +28,7 @@ import (
 //	    addrs/10.1.0.2      symbolic link to CONTAINER/IFNAME: taken
 //	    owners/KEY          record of one owner: its addresses, its namespace
 //	    names/HASH          symbolic link to the addresses a name had last
+//	    quarantine/10.1.0.3 symbolic link like that of addrs: somebody else uses it
 //	    hint-KEY            bitmap and ring of one set of ranges
 type Store struct {
 	network string
@@ -36,10 +37,11 @@ type Store struct {
 }
 
 const (
-	addrsDir  = "addrs"
-	ownersDir = "owners"
-	namesDir  = "names"
-	hintFiles = "hint-"
+	addrsDir      = "addrs"
+	ownersDir     = "owners"
+	namesDir      = "names"
+	quarantineDir = "quarantine"
+	hintFiles     = "hint-"
 
 	networkLink = "network"
 )

@@ -3,8 +3,8 @@ package ipam
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,13 +19,16 @@ type Usage struct {
 	Used    uint64 // addresses taken, of all sets
 	Resting uint64 // free ones that were released lately
 	Sets    []SetUsage
+
+	Quarantined uint64 // neither free nor used, for others use them
 }
 
 // SetUsage is the usage of one set.
 type SetUsage struct {
 	Ranges              string // such as 10.1.0.2-10.1.0.254
-	Size                uint64 // Used + Free
+	Size                uint64 // Used + Free + Quarantined
 	Used, Free, Resting uint64
+	Quarantined         uint64
 }
 
 // Usage counts what of c is taken and what is free. It reads the names of all
@@ -50,6 +53,7 @@ func (s *Store) Usage(ctx context.Context, c Config) (Usage, error) {
 		u.Free = min(u.Free, set.Free)
 		u.Used += set.Used
 		u.Resting += set.Resting
+		u.Quarantined += set.Quarantined
 	}
 	return u, nil
 }
@@ -62,30 +66,39 @@ func (s *Store) Sets(ctx context.Context) ([]SetUsage, error) {
 		return nil, err
 	}
 	defer l.unlock()
-	files, err := filepath.Glob(filepath.Join(s.st.Dir, hintFiles+"*"))
+	spaces, err := l.spaces()
 	if err != nil {
 		return nil, s.wrap(err)
+	}
+	slices.SortFunc(spaces, func(a, b space) int { return a.spans[0].first.Compare(b.spans[0].first) })
+	sets := newSets(spaces)
+	return sets, s.wrap(l.count(spaces, sets))
+}
+
+// spaces returns those that there are hints of, in no order.
+func (l *session) spaces() ([]space, error) {
+	files, err := filepath.Glob(filepath.Join(l.st.Dir, hintFiles+"*"))
+	if err != nil {
+		return nil, err
 	}
 	var spaces []space
 	for _, f := range files {
 		h, _, err := l.hint(strings.TrimPrefix(filepath.Base(f), hintFiles), 0, false)
 		if err != nil {
-			return nil, s.wrap(err)
+			return nil, err
 		}
 		if h == nil {
 			continue
 		}
 		text, err := h.ranges()
 		if err != nil {
-			return nil, s.wrap(err)
+			return nil, err
 		}
 		if sp, ok := parseSpace(text); ok {
 			spaces = append(spaces, sp)
 		}
 	}
-	slices.SortFunc(spaces, func(a, b space) int { return a.spans[0].first.Compare(b.spans[0].first) })
-	sets := newSets(spaces)
-	return sets, s.wrap(l.count(spaces, sets))
+	return spaces, nil
 }
 
 func newSets(spaces []space) []SetUsage {
@@ -101,6 +114,13 @@ func (l *session) count(spaces []space, sets []SetUsage) error {
 	if err != nil {
 		return err
 	}
+	quarantined, err := l.quarantined()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	// What is over counts as free: the next who wants an address finds it so.
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { _, ok := quarantined[a]; return ok })
 	taken := make([]map[uint64]bool, len(spaces))
 	for i, sp := range spaces {
 		taken[i] = map[uint64]bool{}
@@ -110,7 +130,12 @@ func (l *session) count(spaces []space, sets []SetUsage) error {
 			}
 		}
 		n := uint64(len(taken[i]))
-		sets[i].Used, sets[i].Free = n, sets[i].Size-n
+		for a, q := range quarantined {
+			if _, ok := sp.index(a); ok && q.lasts(now) {
+				sets[i].Quarantined++
+			}
+		}
+		sets[i].Used, sets[i].Free = n, sets[i].Size-n-sets[i].Quarantined
 		h, _, err := l.hint(sp.key(), sp.size(), false)
 		if err != nil {
 			return err
@@ -118,10 +143,9 @@ func (l *session) count(spaces []space, sets []SetUsage) error {
 		if h == nil {
 			continue
 		}
-		now := time.Now().UnixNano()
 		resting := map[uint64]bool{}
 		if err := h.each(h.cool, h.tail, func(_ uint64, e entry) bool {
-			if e.until > now && !taken[i][e.index-1] {
+			if e.until > now.UnixNano() && !taken[i][e.index-1] {
 				resting[e.index] = true
 			}
 			return true
@@ -159,7 +183,7 @@ func (s *Store) Status(ctx context.Context, c Config) error {
 	}
 	for _, set := range u.Sets {
 		if set.Free == 0 {
-			return s.wrap(bowline.Wrong(bowline.ErrUnavailable, fmt.Sprintf("no free address in %s: all %d are taken", set.Ranges, set.Size)))
+			return s.wrap(bowline.Wrong(bowline.ErrUnavailable, fullText(set.Ranges, set.Size, set.Quarantined)))
 		}
 	}
 	return nil

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+	"time"
 
 	"github.com/bowline-net/bowline/ipam"
 )
 
-// list prints one line per address taken, and one per pool of Docker's.
+// list prints one line per address taken or in quarantine, and one per pool of
+// Docker's.
 func list(w io.Writer) error {
 	ctx := context.Background()
 	networks, err := ipam.Networks(ctx)
@@ -27,6 +29,13 @@ func list(w io.Writer) error {
 				gateway = a.Gateway.String()
 			}
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", n, a.Addr, gateway, a.Owner.Container, a.Owner.IfName)
+		}
+	}
+	for _, n := range networks {
+		qs, err := ipam.Open(n).Quarantined(ctx)
+		errs = append(errs, err)
+		for _, q := range qs {
+			fmt.Fprintf(t, "%s\t%s\t\t(quarantine)\t%s uses it, until %s\n", n, q.Addr, q.MAC, q.Until.UTC().Format(time.RFC3339))
 		}
 	}
 	pools, err := ipam.OpenPools().List(ctx)
@@ -50,6 +59,8 @@ type poolRow struct {
 	Used    uint64 `json:"used"`
 	Free    uint64 `json:"free"`    // resting ones among them
 	Resting uint64 `json:"resting"` // released lately
+
+	Quarantined uint64 `json:"quarantined,omitempty"` // neither used nor free, for others use them
 }
 
 // pools prints one line per set of ranges that addresses were taken from.
@@ -61,7 +72,7 @@ func pools(args []string, w io.Writer) error {
 		sets, err := ipam.Open(n).Sets(context.Background())
 		errs = append(errs, err)
 		for _, s := range sets {
-			rows = append(rows, poolRow{n, s.Ranges, s.Used, s.Free, s.Resting})
+			rows = append(rows, poolRow{n, s.Ranges, s.Used, s.Free, s.Resting, s.Quarantined})
 		}
 	}
 	if len(args) == 1 && args[0] == "-json" {
@@ -72,9 +83,9 @@ func pools(args []string, w io.Writer) error {
 		return errors.Join(errs...)
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "NETWORK\tRANGES\tUSED\tFREE\tRESTING")
+	fmt.Fprintln(t, "NETWORK\tRANGES\tUSED\tFREE\tRESTING\tQUARANTINE")
 	for _, r := range rows {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\n", r.Network, r.Ranges, r.Used, r.Free, r.Resting)
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\n", r.Network, r.Ranges, r.Used, r.Free, r.Resting, r.Quarantined)
 	}
 	return errors.Join(append(errs, t.Flush())...)
 }

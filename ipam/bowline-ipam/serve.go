@@ -92,6 +92,8 @@ Keys of "ipam" in a CNI file, besides "type":
   routes=LIST                     [{"dst", "gw", "mtu", "advmss", "priority", "table", "scope"}]
   resolvConf=PATH                 file whose name servers go into the result
   cooldown=SECONDS                how long a released address rests (default 60)
+  quarantine=TIME                 how long an address that others use is left alone
+                                  (default 10m)
   sticky=BOOL                     the same pod gets the same address again (default true)
   dataDir=PATH                    accepted and ignored
 

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bowline-net/bowline/ipam"
 )
 
 // mainEnv makes a process of this test binary the plugin itself.
@@ -217,5 +221,31 @@ func TestList(t *testing.T) {
 	}
 	if out, code := h.run("", []string{"prune"}); code != 0 || out != "" {
 		t.Errorf("prune: status %d: %s; want nothing, for nobody knows whether a lives", code, out)
+	}
+}
+
+// TestListQuarantine: what others use is shown as that, and counted as that.
+func TestListQuarantine(t *testing.T) {
+	t.Setenv("BOWLINE_RUN_DIR", t.TempDir())
+	s := ipam.Open("web")
+	c := ipam.Config{Sets: []ipam.Set{{{Subnet: netip.MustParsePrefix("10.1.0.0/29"), Gateway: netip.MustParseAddr("10.1.0.1")}}}}
+	o := ipam.Owner{Container: "a", IfName: "eth0"}
+	as, err := s.Allocate(t.Context(), c, ipam.Request{Owner: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := ipam.Conflict{Addr: as[0].Addr.Addr(), MAC: net.HardwareAddr{2, 0, 0, 0, 0, 5}}
+	if _, err := s.Replace(t.Context(), c, ipam.Request{Owner: o}, used); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := errors.Join(list(&out), pools(nil, &out), pools([]string{"-json"}, &out)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"10.1.0.3/29", "web      10.1.0.2               (quarantine)  02:00:00:00:00:05 uses it, until 20",
+		"web      10.1.0.2-10.1.0.6  1     3     0        1\n", `"quarantined":1`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
 	}
 }
