@@ -53,6 +53,8 @@ type Pool struct {
 	Used    uint64 `json:"used"`
 	Free    uint64 `json:"free"`    // resting ones among them
 	Resting uint64 `json:"resting"` // released lately
+
+	Quarantined uint64 `json:"quarantined,omitempty"` // neither used nor free, for others use them
 }
 
 // Pools asks our allocator how many addresses of each network are taken.

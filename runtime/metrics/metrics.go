@@ -64,7 +64,7 @@ func New(rt *runtime.Runtime, version string, log *slog.Logger) *Collector {
 		policyBytes:   desc("policy_bytes_total", "Bytes of packets that met a rule of the attachment's policy.", rule...),
 		policyPackets: desc("policy_packets_total", "Packets that met a rule of the attachment's policy.", rule...),
 
-		pools:    desc("pool_addresses", "Addresses of a network, by state: used, resting (released lately) or free.", "network", "ranges", "state"),
+		pools:    desc("pool_addresses", "Addresses of a network, by state: used, resting (released lately), quarantined (others use them) or free.", "network", "ranges", "state"),
 		duration: desc("operation_duration_seconds", "How long operations of engines took, by the code that CNI has for how they ended; 0: done.", "driver", "face", "verb", "code"),
 		complete: desc("scrape_complete", "1 if all plugins answered this scrape, else 0."),
 		build:    desc("build_info", "1; the version of bowline.", "version"),
@@ -140,7 +140,7 @@ func (c *Collector) addresses(ctx context.Context, ch chan<- prometheus.Metric) 
 		return nil
 	}
 	for _, p := range pools {
-		for state, v := range map[string]uint64{"used": p.Used, "resting": p.Resting, "free": p.Free - min(p.Free, p.Resting)} {
+		for state, v := range map[string]uint64{"used": p.Used, "resting": p.Resting, "free": p.Free - min(p.Free, p.Resting), "quarantined": p.Quarantined} {
 			ch <- prometheus.MustNewConstMetric(c.pools, prometheus.GaugeValue, float64(v), valid(p.Network, p.Ranges, state)...)
 		}
 	}

@@ -51,7 +51,7 @@ func TestCollect(t *testing.T) {
 	// Two pods of one name for a while, a rule twice, and bytes that are no text.
 	text, log := scrape(t, map[string]string{
 		"bowline-bridge": `[ $1 = stats ] || exit 4; echo '` + row + `'; echo '` + strings.Replace(row, "ID/", "other\xff/", 1) + `'`,
-		"bowline-ipam":   `[ $1 = pools ] || exit 4; echo '{"network":"web","ranges":"10.1.0.2-10.1.0.6","used":2,"free":3,"resting":1}'`,
+		"bowline-ipam":   `[ $1 = pools ] || exit 4; echo '{"network":"web","ranges":"10.1.0.2-10.1.0.6","used":2,"free":2,"resting":1,"quarantined":1}'`,
 	})
 	labels := `container="ns/pod",driver="bridge",engine="cni",id="ID/eth0",interface="eth0",network="web"`
 	for _, want := range []string{
@@ -59,7 +59,8 @@ func TestCollect(t *testing.T) {
 		"bowline_attachment_transmit_drops_total{" + labels + "} 3",
 		"bowline_policy_packets_total{" + labels + `,rule="deny egress"} 4`,
 		"bowline_policy_packets_total{" + labels + `,rule="deny egress (2)"} 5`,
-		`bowline_pool_addresses{network="web",ranges="10.1.0.2-10.1.0.6",state="free"} 2`,
+		`bowline_pool_addresses{network="web",ranges="10.1.0.2-10.1.0.6",state="free"} 1`,
+		`bowline_pool_addresses{network="web",ranges="10.1.0.2-10.1.0.6",state="quarantined"} 1`,
 		`bowline_pool_addresses{network="web",ranges="10.1.0.2-10.1.0.6",state="resting"} 1`,
 		`bowline_operation_duration_seconds_bucket{code="0",driver="bridge",face="cni",verb="ADD",le="0.001"} 1`,
 		`bowline_operation_duration_seconds_bucket{code="0",driver="bridge",face="cni",verb="ADD",le="0.003"} 2`,
