@@ -45,11 +45,7 @@ func (h *Handle) AnnounceIPv6(ctx context.Context, l Info, addrs ...netip.Addr) 
 
 // advertisement returns the ICMPv6 message; the kernel fills in the checksum.
 func advertisement(a netip.Addr, mac []byte) []byte {
-	const (
-		neighbourAdvertisement = 136
-		override               = 0x20
-		targetLinkAddr         = 2
-	)
+	const override = 0x20
 	b := []byte{neighbourAdvertisement, 0, 0, 0, override, 0, 0, 0}
 	b = append(b, a.AsSlice()...)
 	return append(append(b, targetLinkAddr, 1), mac...) // length in units of 8 bytes
