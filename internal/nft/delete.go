@@ -35,7 +35,7 @@ func (h *Handle) DeleteEndpoint(ctx context.Context, n Network, e Endpoint) erro
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	err := h.with(func(c *nftables.Conn) error {
-		if es := append(e.elements(n), e.policyElements(n)...); len(es) > 0 && !e.Unsure {
+		if es := append(e.elements(n), e.policyElements(h.site(), n)...); len(es) > 0 && !e.Unsure {
 			err := flush(c, es, (*nftables.Conn).SetDeleteElements)
 			if err == nil || !errors.Is(err, unix.ENOENT) {
 				return err
@@ -70,7 +70,7 @@ func deleteWhere(c *nftables.Conn, prefix string) error {
 
 // endpointElements returns the endpoint elements whose comment starts with prefix.
 func endpointElements(c *nftables.Conn, prefix string) ([]element, error) {
-	policies, err := endpointMaps(c)
+	policies, err := atBridges().endpointMaps(c)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func (h *Handle) DeleteNetwork(ctx context.Context, n Network) error {
 		if err := h.pruneUnused(c); err != nil {
 			return err
 		}
-		return pruneTable(c, bridgeTable(), guarded(), allowed(), policyFrom(), policyTo())
+		return pruneTable(c, bridgeTable(), guarded(), allowed(), atBridges().policyFrom(), atBridges().policyTo())
 	}))
 }
 

@@ -38,8 +38,8 @@ func (n Network) wants() wants {
 
 // wants returns what the endpoint needs beside what its network does. What
 // endpoints share is wanted of the first that needs it; seen remembers that.
-func (e Endpoint) wants(n Network, seen map[string]bool) (wants, error) {
-	w := wants{elements: slices.Concat(e.shared(n), e.publishingElements(n), e.elements(n), e.policyElements(n))}
+func (e Endpoint) wants(t site, n Network, seen map[string]bool) (wants, error) {
+	w := wants{elements: slices.Concat(e.shared(n), e.publishingElements(n), e.elements(n), e.policyElements(t, n)), chains: t.ownHooks(e)}
 	first := func(what string) bool {
 		was := seen[what]
 		seen[what] = true
@@ -54,11 +54,11 @@ func (e Endpoint) wants(n Network, seen map[string]bool) (wants, error) {
 		w.chains = append(w.chains, bridgeChain())
 	}
 	if len(e.Policy) > 0 && first("policies") {
-		w.chains = append(w.chains, policyChains()...)
-		w.elements = append(w.elements, portedProtocols()...)
+		w.chains = append(w.chains, t.policyChains()...)
+		w.elements = append(w.elements, t.portedProtocols()...)
 	}
 	if len(e.Policy) > 0 && first(planName(e.Policy)) {
-		plan, err := plannedPolicy(e.Policy)
+		plan, err := t.plannedPolicy(e.Policy)
 		if err != nil {
 			return w, err
 		}
@@ -83,7 +83,7 @@ func (s *Snapshot) DiffEndpoint(ctx context.Context, n Network, e Endpoint) ([]b
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("compare firewall of endpoint %q: %w", e.ID, err)
 	}
-	w, err := e.wants(n, s.seen)
+	w, err := e.wants(s.h.site(), n, s.seen)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +98,8 @@ type comparison struct {
 	wrong   []element // as they are, to delete
 	setUp   bool      // chains or sets are missing, or not as they should be
 	lost    map[nftables.TableFamily]bool
+
+	families []nftables.TableFamily // of all that was compared
 }
 
 // add adds what differs, unless all of its table is gone and told.
@@ -135,7 +137,10 @@ func (s *Snapshot) compareOnce(w wants) (comparison, error) {
 	if err != nil {
 		return comparison{}, err
 	}
-	c := comparison{lost: lost}
+	c := comparison{lost: lost, families: familiesOf(w.elements)}
+	for _, ch := range w.chains {
+		c.families = append(c.families, ch.Table.Family)
+	}
 	for _, f := range slices.Sorted(maps.Keys(lost)) {
 		c.found = append(c.found, bowline.Difference{Place: "firewall", Key: "table", Want: familyName(f) + " " + Table})
 	}

@@ -16,26 +16,30 @@ import (
 // OpenDry returns a handle that changes nothing: its transactions are written
 // to p, in the words of nft. It reads the tables of ns.
 func OpenDry(ns bowline.Namespace, p *todo.Plan) *Handle {
-	return &Handle{ns: ns, dry: &dry{plan: p, sets: map[setName]keyType{}}}
+	return &Handle{ns: ns, dry: &dry{plan: p, where: host, sets: map[setName]keyType{}}}
 }
 
 // dry stands between the library and the kernel: questions pass, transactions
 // are written down and answered as the kernel would.
 type dry struct {
-	plan *todo.Plan
-	real *netlink.Conn       // nil: not opened yet, or not allowed
-	deaf bool                // we may not even ask
-	sets map[setName]keyType // that would have been made, and those looked up
+	plan  *todo.Plan
+	where string
+	real  *netlink.Conn       // nil: not opened yet, or not allowed
+	deaf  bool                // we may not even ask, or there is nobody to be asked
+	sets  map[setName]keyType // that would have been made, and those looked up
 }
 
 // keyType is the types of a set's keys and data, as the kernel keeps them.
 type keyType struct{ key, data uint32 }
 
-// host is where all that is planned here would be.
+// host is where all would be that is not in a sandbox.
 const host = "host"
 
 // dial returns the library's end.
 func (d *dry) dial(h *Handle) (*nftables.Conn, error) {
+	if d.deaf {
+		return nftables.New(nftables.AsLasting(), nftables.WithTestDial(d.answer))
+	}
 	cfg := &netlink.Config{}
 	if h.ns != nil {
 		cfg.NetNS = int(h.ns.Fd())
@@ -65,7 +69,7 @@ func (d *dry) answer(req []netlink.Message) ([]netlink.Message, error) {
 		return reply(errno), nil
 	}
 	for _, m := range changes {
-		d.plan.Add(todo.Nft, host, "%s", d.say(m))
+		d.plan.Add(todo.Nft, d.where, "%s", d.say(m))
 	}
 	return reply(0), nil
 }
@@ -86,7 +90,7 @@ func (d *dry) ask(m netlink.Message) ([]netlink.Message, error) {
 	got, err := d.real.Execute(m)
 	if errors.Is(err, unix.EPERM) {
 		d.deaf = true
-		d.plan.Add(todo.Note, host, "nftables cannot be read without privileges: the plan is that for a host without any rules")
+		d.plan.Add(todo.Note, d.where, "nftables cannot be read without privileges: the plan is that without any rules")
 		return d.silence(m)
 	}
 	var errno unix.Errno

@@ -26,6 +26,8 @@ type Handle struct {
 	conn *nftables.Conn    // opened at first use
 	raw  syscall.RawConn   // conn's socket
 	dry  *dry              // not nil: nothing is changed
+	// For the policies of a sandbox, by way of Sandbox.
+	sandbox bool
 }
 
 // Open returns a handle on the tables of ns, or of the process's namespace if
@@ -158,12 +160,12 @@ func (h *Handle) EnsureNetwork(ctx context.Context, n Network) error {
 // endpoint has one of its ports.
 func (h *Handle) EnsureEndpoint(ctx context.Context, n Network, e Endpoint) error {
 	what := fmt.Sprintf("add firewall elements of endpoint %q", e.ID)
-	elements := slices.Concat(n.elements(), e.shared(n), e.publishingElements(n), e.elements(n), e.policyElements(n))
+	elements := slices.Concat(n.elements(), e.shared(n), e.publishingElements(n), e.elements(n), e.policyElements(h.site(), n))
 	return h.explain(what, e, h.ensure(ctx, what, elements, func(c *nftables.Conn) error {
 		n.setUp(c)
 		e.setUp(c)
 		e.setUpPorts(c, n)
-		return e.setUpPolicy(c)
+		return e.setUpPolicy(c, h.site())
 	}))
 }
 
@@ -186,7 +188,7 @@ func (h *Handle) ensure(ctx context.Context, what string, elements []element, se
 		if !errors.Is(err, unix.ENOENT) {
 			return err
 		}
-		if err := unowned(c, elements); err != nil {
+		if err := unowned(c, familiesOf(elements)...); err != nil {
 			return err
 		}
 		if err = setUp(c); err == nil {
@@ -195,7 +197,7 @@ func (h *Handle) ensure(ctx context.Context, what string, elements []element, se
 		return err
 	})
 	if errors.Is(err, unix.EPERM) { // perhaps because of whose table it is
-		if cause := h.with(func(c *nftables.Conn) error { return unowned(c, elements) }); cause != nil {
+		if cause := h.with(func(c *nftables.Conn) error { return unowned(c, familiesOf(elements)...) }); cause != nil {
 			err = cause
 		}
 	}

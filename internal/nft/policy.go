@@ -3,6 +3,7 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -15,7 +16,8 @@ import (
 // The policy of an endpoint decides at its port of the bridge, where everything
 // passes that it sends or receives, bridged, routed or to and from the host: in
 // the bridge family, before anything else egress and after anything else
-// ingress. There a packet has the addresses that the container uses.
+// ingress. There a packet has the addresses that the container uses. A link that
+// has no other end in the host has its policy inside: see Sandbox.
 //
 // Endpoints with equal policies share its plan: interval maps that say which
 // rule is met, and a map for each rule that says what it means to whom, and
@@ -50,46 +52,50 @@ import (
 //	}
 const policyPrefix = "policy-"
 
-// policyMemory bounds the sets of flows, for all endpoints together, at as many as
-// conntrack has on a host of 8 GiB. The kernel makes room for as many when it
-// makes the set, 4 MB, until the first is forgotten. It bounds the other sets at
-// 65535.
+// policyMemory bounds the sets of flows, for all endpoints of bridges together, at
+// as many as conntrack has on a host of 8 GiB. The kernel makes room for as many
+// when it makes the set, 4 MB, until the first is forgotten. It bounds the other
+// sets at 65535, and all those of a sandbox.
 const policyMemory = 1 << 18
 
-func policyFrom() *nftables.Set {
-	return verdictMap(bridgeTable(), "policy-from", nftables.TypeIFName)
+func (t site) policyFrom() *nftables.Set {
+	return verdictMap(t.table, "policy-from", nftables.TypeIFName)
 }
 
-func policyTo() *nftables.Set { return verdictMap(bridgeTable(), "policy-to", nftables.TypeIFName) }
+func (t site) policyTo() *nftables.Set {
+	return verdictMap(t.table, "policy-to", nftables.TypeIFName)
+}
 
-func policyLinks() *nftables.Set { return set(bridgeTable(), "policy-links", nftables.TypeIFName) }
+func (t site) policyLinks() *nftables.Set { return set(t.table, "policy-links", nftables.TypeIFName) }
 
-func policyPorts() *nftables.Set { return set(bridgeTable(), "policy-ports", nftables.TypeInetProto) }
+func (t site) policyPorts() *nftables.Set {
+	return set(t.table, "policy-ports", nftables.TypeInetProto)
+}
 
 // policyHits is the map of one rule of a plan.
-func policyHits(name string) *nftables.Set {
-	s := verdictMap(bridgeTable(), name, nftables.TypeIFName)
+func (t site) policyHits(name string) *nftables.Set {
+	s := verdictMap(t.table, name, nftables.TypeIFName)
 	s.Counter = true
 	return s
 }
 
 // memories returns the sets of what is remembered.
-func memories() []*nftables.Set {
+func (t site) memories() []*nftables.Set {
 	var all []*nftables.Set
 	for _, f := range []struct {
 		name string
 		addr nftables.SetDatatype
 	}{{"4", nftables.TypeIPAddr}, {"6", nftables.TypeIP6Addr}} {
 		all = append(all,
-			set(bridgeTable(), "policy-flows"+f.name, concat(nftables.TypeIFName, f.addr, nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeInetService)),
-			set(bridgeTable(), "policy-peers"+f.name, concat(nftables.TypeIFName, f.addr, nftables.TypeInetProto)),
-			set(bridgeTable(), "policy-fragments"+f.name, concat(nftables.TypeIFName, f.addr, nftables.TypeInetProto)),
-			set(bridgeTable(), "policy-senders"+f.name, concat(nftables.TypeIFName, f.addr)),
+			set(t.table, "policy-flows"+f.name, concat(nftables.TypeIFName, f.addr, nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeInetService)),
+			set(t.table, "policy-peers"+f.name, concat(nftables.TypeIFName, f.addr, nftables.TypeInetProto)),
+			set(t.table, "policy-fragments"+f.name, concat(nftables.TypeIFName, f.addr, nftables.TypeInetProto)),
+			set(t.table, "policy-senders"+f.name, concat(nftables.TypeIFName, f.addr)),
 		)
 	}
 	for _, s := range all {
 		s.Dynamic, s.HasTimeout = true, true
-		if strings.HasPrefix(s.Name, "policy-flows") {
+		if !t.inside && strings.HasPrefix(s.Name, "policy-flows") {
 			s.Size = policyMemory
 		}
 	}
@@ -117,7 +123,7 @@ func ruleName(plan string, rule uint32) string { return fmt.Sprintf("%s-%d", pla
 
 // plannedPolicy makes the plan of a policy. The error wraps [bowline.ErrInvalid]
 // if it is too large.
-func plannedPolicy(rules []bowline.PolicyRule) (planned, error) {
+func (t site) plannedPolicy(rules []bowline.PolicyRule) (planned, error) {
 	var all planned
 	name := planName(rules)
 	for _, direction := range []string{egress, ingress} {
@@ -127,7 +133,7 @@ func plannedPolicy(rules []bowline.PolicyRule) (planned, error) {
 			if err != nil {
 				return all, err
 			}
-			s := side{direction, v6}
+			s := side{t, direction, v6}
 			ported, plain := s.planMaps(name)
 			all.maps = append(all.maps, ported, plain)
 			for _, b := range p.boxes {
@@ -135,12 +141,12 @@ func plannedPolicy(rules []bowline.PolicyRule) (planned, error) {
 			}
 			other = p.other
 		}
-		all.chains = append(all.chains, planChain(name, direction, other))
+		all.chains = append(all.chains, t.planChain(name, direction, other))
 	}
 	for i := range uint32(len(rules) + 2) {
 		direction, _ := decision(rules, i)
-		all.chains = append(all.chains, ruleChain(ruleName(name, i), direction))
-		all.maps = append(all.maps, policyHits(ruleName(name, i)))
+		all.chains = append(all.chains, t.ruleChain(ruleName(name, i), direction))
+		all.maps = append(all.maps, t.policyHits(ruleName(name, i)))
 	}
 	return all, nil
 }
@@ -164,8 +170,8 @@ func (s side) planMaps(plan string) (ported, plain *nftables.Set) {
 		addr = nftables.TypeIP6Addr
 	}
 	name := plan + "-" + s.direction + "-" + s.family()
-	ported = verdictMap(bridgeTable(), name, concat(addr, nftables.TypeInetProto, nftables.TypeInetService))
-	plain = verdictMap(bridgeTable(), name+"-plain", concat(addr, nftables.TypeInetProto))
+	ported = verdictMap(s.table, name, concat(addr, nftables.TypeInetProto, nftables.TypeInetService))
+	plain = verdictMap(s.table, name+"-plain", concat(addr, nftables.TypeInetProto))
 	ported.Interval, plain.Interval = true, true
 	return ported, plain
 }
@@ -193,7 +199,7 @@ func (b box) elements(ported, plain *nftables.Set, chain string) []element {
 }
 
 // policyElements are the endpoint's own.
-func (e Endpoint) policyElements(n Network) []element {
+func (e Endpoint) policyElements(t site, n Network) []element {
 	if len(e.Policy) == 0 {
 		return nil
 	}
@@ -203,56 +209,64 @@ func (e Endpoint) policyElements(n Network) []element {
 		return element{s, nftables.SetElement{Key: port, Comment: key, VerdictData: v}}
 	}
 	es := []element{
-		own(policyFrom(), verdict(expr.VerdictGoto, plan+"-"+egress)),
-		own(policyTo(), verdict(expr.VerdictGoto, plan+"-"+ingress)),
-		own(policyLinks(), nil),
+		own(t.policyFrom(), verdict(expr.VerdictGoto, plan+"-"+egress)),
+		own(t.policyTo(), verdict(expr.VerdictGoto, plan+"-"+ingress)),
+	}
+	if t.inside {
+		es = append(es, own(t.policyOther(), verdict(expr.VerdictGoto, ruleName(plan, strictest(e.Policy)))))
+	} else {
+		es = append(es, own(t.policyLinks(), nil))
 	}
 	key, _, _ = strings.Cut(key, " ") // there can be thousands
 	for i := range uint32(len(e.Policy) + 2) {
 		direction, action := decision(e.Policy, i)
 		v := verdict(expr.VerdictGoto, "policy-remember-"+direction)
 		switch {
-		case action == "deny" && direction == egress:
+		case action == "deny" && direction == egress && !t.inside:
 			v = verdict(expr.VerdictGoto, policyDeny)
 		case action == "deny":
 			v = verdict(expr.VerdictDrop, "")
 		}
-		es = append(es, own(policyHits(ruleName(plan, i)), v))
+		es = append(es, own(t.policyHits(ruleName(plan, i)), v))
 	}
 	return es
 }
 
 // setUpPolicy adds what the endpoint's policy needs.
-func (e Endpoint) setUpPolicy(c *nftables.Conn) error {
+func (e Endpoint) setUpPolicy(c *nftables.Conn, t site) error {
 	if len(e.Policy) == 0 {
 		return nil
 	}
-	plan, err := plannedPolicy(e.Policy)
+	plan, err := t.plannedPolicy(e.Policy)
 	if err != nil {
 		return err
 	}
-	c.AddTable(bridgeTable())
-	for _, s := range append(policySets(), plan.maps...) {
+	c.AddTable(t.table)
+	for _, s := range append(t.policySets(), plan.maps...) {
 		_ = c.AddSet(s, nil) // fails for anonymous sets only
 	}
-	chains := append(policyChains(), plan.chains...)
+	chains := slices.Concat(t.policyChains(), plan.chains, t.ownHooks(e))
 	for _, ch := range chains {
 		c.AddChain(ch.Chain)
 	}
 	for _, ch := range chains {
 		ch.fill(c)
 	}
-	return queue(c, append(portedProtocols(), plan.boxes...), (*nftables.Conn).SetAddElements)
+	return queue(c, append(t.portedProtocols(), plan.boxes...), (*nftables.Conn).SetAddElements)
 }
 
 // policySets are those that all policies share.
-func policySets() []*nftables.Set {
-	return append(memories(), policyFrom(), policyTo(), policyLinks(), policyPorts())
+func (t site) policySets() []*nftables.Set {
+	all := append(t.memories(), t.policyFrom(), t.policyTo(), t.policyPorts())
+	if t.inside {
+		return append(all, t.policyOther())
+	}
+	return append(all, t.policyLinks())
 }
 
-func portedProtocols() []element {
+func (t site) portedProtocols() []element {
 	var es []element
-	s := policyPorts()
+	s := t.policyPorts()
 	for _, p := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP} {
 		es = append(es, element{s, nftables.SetElement{Key: []byte{p}}})
 	}

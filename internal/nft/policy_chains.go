@@ -26,6 +26,7 @@ const (
 
 // A side is how one direction, seen from the endpoint, looks in one family.
 type side struct {
+	site
 	direction string
 	v6        bool
 }
@@ -77,14 +78,6 @@ func (s side) ports(reg uint32) []expr.Any {
 	return []expr.Any{th(2, 2, reg), th(0, 2, reg+1)}
 }
 
-// port loads the name of the endpoint's port of the bridge.
-func port(direction string) expr.Any {
-	if direction == egress {
-		return ifname(expr.MetaKeyIIFNAME, reg0)
-	}
-	return ifname(expr.MetaKeyOIFNAME, reg0)
-}
-
 // A memory is one of the sets of what is remembered, with its key.
 type memory struct {
 	set     string
@@ -93,12 +86,12 @@ type memory struct {
 
 func (s side) senders() memory {
 	peer, _ := s.peer(reg4)
-	return memory{"policy-senders" + s.family(), s.ip(), []expr.Any{port(s.direction), peer}}
+	return memory{"policy-senders" + s.family(), s.ip(), []expr.Any{s.link(s.direction), peer}}
 }
 
 func (s side) peers() memory {
 	peer, next := s.peer(reg4)
-	return memory{"policy-peers" + s.family(), s.ip(), []expr.Any{port(s.direction), peer, l4proto(next)}}
+	return memory{"policy-peers" + s.family(), s.ip(), []expr.Any{s.link(s.direction), peer, l4proto(next)}}
 }
 
 func (s side) fragments() memory {
@@ -121,21 +114,13 @@ func (m memory) keep(timeout time.Duration) []expr.Any {
 }
 
 // policyChains returns the chains that all policies share.
-func policyChains() []chain {
-	yes := nftables.ChainPolicyAccept
-	before, after := nftables.ChainPriority(-290), nftables.ChainPriority(290)
-	table := bridgeTable()
-	chains := []chain{
-		{&nftables.Chain{Name: "policy-egress", Table: table, Type: nftables.ChainTypeFilter, Policy: &yes, Hooknum: nftables.ChainHookPrerouting, Priority: &before}, []rule{
-			{"iifname vmap @policy-from", []expr.Any{port(egress), vmapOf("policy-from")}},
-		}},
-		{&nftables.Chain{Name: "policy-ingress", Table: table, Type: nftables.ChainTypeFilter, Policy: &yes, Hooknum: nftables.ChainHookPostrouting, Priority: &after}, []rule{
-			{"oifname vmap @policy-to", []expr.Any{port(ingress), vmapOf("policy-to")}},
-		}},
+func (t site) policyChains() []chain {
+	var chains []chain
+	if !t.inside {
+		chains = append(t.hooks(""), translatedChains()...)
 	}
-	chains = append(chains, translatedChains()...)
 	for _, d := range []string{egress, ingress} {
-		four, six := side{d, false}, side{d, true}
+		four, six := side{t, d, false}, side{t, d, true}
 		for _, what := range []string{"known", "remember"} {
 			rules := []rule{
 				{"ip goto " + four.chain(what), then(four.ip(), goTo(four.chain(what)))},
@@ -145,12 +130,12 @@ func policyChains() []chain {
 			if what == "known" {
 				rules[2] = rule{"arp accept", then(etherType(unix.ETH_P_ARP), accept())}
 			}
-			chains = append(chains, chain{&nftables.Chain{Name: "policy-" + what + "-" + d, Table: table}, rules})
+			chains = append(chains, chain{&nftables.Chain{Name: "policy-" + what + "-" + d, Table: t.table}, rules})
 		}
 		for _, s := range []side{four, six} {
 			chains = append(chains,
-				chain{&nftables.Chain{Name: s.chain("known"), Table: table}, s.known()},
-				chain{&nftables.Chain{Name: s.chain("remember"), Table: table}, s.remember()},
+				chain{&nftables.Chain{Name: s.chain("known"), Table: t.table}, s.known()},
+				chain{&nftables.Chain{Name: s.chain("remember"), Table: t.table}, s.remember()},
 			)
 		}
 	}
@@ -205,9 +190,9 @@ func (s side) remember() []rule {
 
 // planChain returns the chain of one direction of a policy, which looks up what
 // rule is met. other is that of what is neither IP nor ARP.
-func planChain(plan, direction string, other uint32) chain {
+func (t site) planChain(plan, direction string, other uint32) chain {
 	rules := []rule{{"jump policy-known-" + direction, []expr.Any{verdict(expr.VerdictJump, "policy-known-"+direction)}}}
-	for _, s := range []side{{direction, false}, {direction, true}} {
+	for _, s := range []side{{t, direction, false}, {t, direction, true}} {
 		ports, plain := s.planMaps(plan)
 		peer, next := s.peer(reg0)
 		key := []expr.Any{peer, l4proto(next)}
@@ -217,15 +202,13 @@ func planChain(plan, direction string, other uint32) chain {
 		)
 	}
 	rules = append(rules, rule{"goto " + ruleName(plan, other), goTo(ruleName(plan, other))})
-	return chain{&nftables.Chain{Name: plan + "-" + direction, Table: bridgeTable()}, rules}
+	return chain{&nftables.Chain{Name: plan + "-" + direction, Table: t.table}, rules}
 }
 
 // ruleChain returns the chain of one rule of a policy, which looks up what that
 // means for the endpoint.
-func ruleChain(name, direction string) chain {
-	text := "iifname vmap @" + name
-	if direction == ingress {
-		text = "oifname vmap @" + name
-	}
-	return chain{&nftables.Chain{Name: name, Table: bridgeTable()}, []rule{{text, []expr.Any{port(direction), vmapOf(name)}}}}
+func (t site) ruleChain(name, direction string) chain {
+	return chain{&nftables.Chain{Name: name, Table: t.table}, []rule{
+		{t.linkKey(direction) + " vmap @" + name, []expr.Any{t.link(direction), vmapOf(name)}},
+	}}
 }

@@ -24,20 +24,20 @@ func (h *Handle) ReplacePolicy(ctx context.Context, n Network, e Endpoint) error
 	}
 	defer unlock()
 	return failure(what, h.with(func(c *nftables.Conn) error {
-		was, err := policyElementsOf(c, networkTag(n.ID)+tag(e.ID))
+		was, err := h.site().policyElementsOf(c, networkTag(n.ID)+tag(e.ID))
 		if err != nil {
 			return err
 		}
 		if err := queue(c, was, (*nftables.Conn).SetDeleteElements); err != nil {
 			return err
 		}
-		if err := e.setUpPolicy(c); err != nil {
+		if err := e.setUpPolicy(c, h.site()); err != nil {
 			return err
 		}
-		if err := flush(c, e.policyElements(n), (*nftables.Conn).SetAddElements); err != nil {
+		if err := flush(c, e.policyElements(h.site(), n), (*nftables.Conn).SetAddElements); err != nil {
 			return err
 		}
-		if err := forgetFlows(c, e.Port); err != nil {
+		if err := h.site().forgetFlows(c, e.Port); err != nil {
 			return err
 		}
 		return h.pruneUnused(c)
@@ -45,8 +45,8 @@ func (h *Handle) ReplacePolicy(ctx context.Context, n Network, e Endpoint) error
 }
 
 // policyElementsOf returns those whose comment starts with prefix.
-func policyElementsOf(c *nftables.Conn, prefix string) ([]element, error) {
-	maps, err := endpointMaps(c)
+func (t site) policyElementsOf(c *nftables.Conn, prefix string) ([]element, error) {
+	maps, err := t.endpointMaps(c)
 	if err != nil {
 		return nil, err
 	}
@@ -65,10 +65,10 @@ func policyElementsOf(c *nftables.Conn, prefix string) ([]element, error) {
 	return found, nil
 }
 
-// forgetFlows removes what was allowed at that port of the bridge. It costs time by
+// forgetFlows removes what was allowed at that link. It costs time by
 // all that is remembered.
-func forgetFlows(c *nftables.Conn, port string) error {
-	for _, s := range memories() {
+func (t site) forgetFlows(c *nftables.Conn, link string) error {
+	for _, s := range t.memories() {
 		// What ends by itself between the look and the deletion makes that fail
 		// as a whole.
 		for try := 0; ; try++ {
@@ -78,7 +78,7 @@ func forgetFlows(c *nftables.Conn, port string) error {
 			}
 			var mine []element
 			for _, e := range all {
-				if bytes.HasPrefix(e.Key, name16(port)) {
+				if bytes.HasPrefix(e.Key, name16(link)) {
 					mine = append(mine, element{s, nftables.SetElement{Key: e.Key}})
 				}
 			}

@@ -41,7 +41,14 @@ func (h *Handle) prunePolicies(policy []bowline.PolicyRule) error {
 // pruneUnused removes the plans that no endpoint has, and all that policies need
 // if there is no other. Nobody may add elements meanwhile.
 func (h *Handle) pruneUnused(c *nftables.Conn) error {
-	have, alone, err := policyObjects(c)
+	var generation uint32
+	if h.sandbox {
+		var err error
+		if generation, err = h.generation(); err != nil {
+			return err
+		}
+	}
+	have, alone, err := h.site().policyObjects(c)
 	if err != nil || len(have) == 0 {
 		return err
 	}
@@ -62,8 +69,7 @@ func (h *Handle) pruneUnused(c *nftables.Conn) error {
 	}
 	switch last := !slices.Contains(slices.Collect(maps.Values(used)), true); {
 	case last && alone:
-		c.DelTable(bridgeTable())
-		if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := h.deleteTable(c, generation); err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}
 		return nil
@@ -73,28 +79,28 @@ func (h *Handle) pruneUnused(c *nftables.Conn) error {
 	if len(unused) == 0 {
 		return nil
 	}
-	return flushAway(c, unused)
+	return h.site().flushAway(c, unused)
 }
 
 // planUsed reports whether an endpoint has the plan. Trying to remove it would
 // tell as well, but takes the kernel 10 ms to take back.
 func (h *Handle) planUsed(plan string) (bool, error) {
 	for _, direction := range []string{egress, ingress} {
-		use, err := h.chainUse(plan + "-" + direction)
+		use, err := h.chainUse(h.site().table, plan+"-"+direction)
 		if err != nil {
 			return false, err
 		}
-		if int(use) > len(planChain(plan, direction, 0).rules) {
+		if int(use) > len(h.site().planChain(plan, direction, 0).rules) {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// chainUse returns how many rules a chain of the bridge table has, and how many
+// chainUse returns how many rules a chain of the table has, and how many
 // rules and elements lead to it, in sum; 0 if there is none.
-func (h *Handle) chainUse(name string) (uint32, error) {
-	answer, err := h.question(unix.NFT_MSG_GETCHAIN, bridgeTable(),
+func (h *Handle) chainUse(t *nftables.Table, name string) (uint32, error) {
+	answer, err := h.question(unix.NFT_MSG_GETCHAIN, t,
 		attribute(unix.NFTA_CHAIN_TABLE, []byte(Table+"\x00")), attribute(unix.NFTA_CHAIN_NAME, []byte(name+"\x00")))
 	if err != nil || answer == nil {
 		return 0, err
@@ -119,14 +125,14 @@ type policyObject struct {
 	plan       string // whose it is; empty: all policies share it
 }
 
-// policyObjects returns those that there are, and whether our bridge table has
-// nothing else.
-func policyObjects(c *nftables.Conn) (os []policyObject, alone bool, err error) {
-	sets, err := bridgeSets(c)
+// policyObjects returns those that there are, and whether our table has nothing
+// else.
+func (t site) policyObjects(c *nftables.Conn) (os []policyObject, alone bool, err error) {
+	sets, err := t.setNames(c)
 	if err != nil || len(sets) == 0 {
 		return nil, false, err
 	}
-	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyBridge)
+	chains, err := c.ListChainsOfTableFamily(t.table.Family)
 	if err != nil {
 		return nil, false, err
 	}
@@ -134,7 +140,10 @@ func policyObjects(c *nftables.Conn) (os []policyObject, alone bool, err error) 
 	have := map[string]*policyObject{}
 	object := func(name string) *policyObject {
 		if have[name] == nil {
-			have[name] = &policyObject{name: name, plan: planOf(name)}
+			have[name] = &policyObject{name: name}
+			if strings.HasPrefix(name, policyPrefix) {
+				have[name].plan = planOf(name)
+			}
 		}
 		return have[name]
 	}
@@ -142,7 +151,7 @@ func policyObjects(c *nftables.Conn) (os []policyObject, alone bool, err error) 
 		if ch.Table.Name != Table {
 			continue
 		}
-		if strings.HasPrefix(ch.Name, policyPrefix) {
+		if strings.HasPrefix(ch.Name, policyPrefix) || t.isHook(ch.Name) {
 			object(ch.Name).chain = true
 		} else {
 			alone = false
@@ -170,12 +179,12 @@ func planOf(name string) string {
 	return ""
 }
 
-// bridgeSets returns the names of the sets and maps of our bridge table.
-func bridgeSets(c *nftables.Conn) ([]string, error) {
-	if _, err := c.ListTableOfFamily(Table, nftables.TableFamilyBridge); err != nil {
+// setNames returns the names of the sets and maps of our table.
+func (t site) setNames(c *nftables.Conn) ([]string, error) {
+	if _, err := c.ListTableOfFamily(Table, t.table.Family); err != nil {
 		return nil, nil // none: the library has no error of its own for it
 	}
-	sets, err := c.GetSets(bridgeTable())
+	sets, err := c.GetSets(t.table)
 	if err != nil {
 		return nil, err
 	}
@@ -187,8 +196,8 @@ func bridgeSets(c *nftables.Conn) ([]string, error) {
 }
 
 // hitMaps returns the maps of rules that there are, with the rule's number.
-func hitMaps(c *nftables.Conn) (map[string]int, error) {
-	names, err := bridgeSets(c)
+func (t site) hitMaps(c *nftables.Conn) (map[string]int, error) {
+	names, err := t.setNames(c)
 	maps := map[string]int{}
 	for _, name := range names {
 		if plan := planOf(name); plan != "" && strings.HasPrefix(name, policyPrefix) {
@@ -201,35 +210,34 @@ func hitMaps(c *nftables.Conn) (map[string]int, error) {
 }
 
 // endpointMaps returns the maps that have elements of endpoints.
-func endpointMaps(c *nftables.Conn) ([]*nftables.Set, error) {
-	maps, err := hitMaps(c)
+func (t site) endpointMaps(c *nftables.Conn) ([]*nftables.Set, error) {
+	maps, err := t.hitMaps(c)
 	if len(maps) == 0 {
 		return nil, err
 	}
-	all := []*nftables.Set{policyFrom(), policyTo(), policyLinks()}
+	all := []*nftables.Set{t.policyFrom(), t.policyTo(), t.policyLinks(), t.policyOther()}
 	for name := range maps {
-		all = append(all, policyHits(name))
+		all = append(all, t.policyHits(name))
 	}
 	return all, err
 }
 
 // flushAway removes the objects in one transaction: rules refer to maps, and
 // these to chains.
-func flushAway(c *nftables.Conn, os []policyObject) error {
-	t := bridgeTable()
+func (t site) flushAway(c *nftables.Conn, os []policyObject) error {
 	for _, o := range os {
 		if o.chain {
-			c.FlushChain(&nftables.Chain{Name: o.name, Table: t})
+			c.FlushChain(&nftables.Chain{Name: o.name, Table: t.table})
 		}
 	}
 	for _, o := range os {
 		if o.set {
-			c.DelSet(&nftables.Set{Name: o.name, Table: t})
+			c.DelSet(&nftables.Set{Name: o.name, Table: t.table})
 		}
 	}
 	for _, o := range os {
 		if o.chain {
-			c.DelChain(&nftables.Chain{Name: o.name, Table: t})
+			c.DelChain(&nftables.Chain{Name: o.name, Table: t.table})
 		}
 	}
 	if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
@@ -250,12 +258,12 @@ func (h *Handle) PolicyHits(ctx context.Context) (map[string][]Hit, error) {
 	}
 	hits := map[string][]Hit{}
 	err := h.with(func(c *nftables.Conn) error {
-		maps, err := hitMaps(c)
+		maps, err := h.site().hitMaps(c)
 		if err != nil {
 			return err
 		}
 		for name, i := range maps {
-			all, err := dump(c, policyHits(name))
+			all, err := dump(c, h.site().policyHits(name))
 			if err != nil {
 				return err
 			}

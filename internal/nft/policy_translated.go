@@ -38,7 +38,7 @@ func translatedChains() []chain {
 			&expr.Meta{Key: expr.MetaKeyPRIORITY, Register: reg0, SourceRegister: true},
 		}
 	}
-	ours := []expr.Any{port(egress), &expr.Lookup{SourceRegister: reg0, SetName: "policy-links"}}
+	ours := []expr.Any{atBridges().link(egress), &expr.Lookup{SourceRegister: reg0, SetName: "policy-links"}}
 	known := []expr.Any{verdict(expr.VerdictJump, "policy-known-egress")}
 	return []chain{
 		{&nftables.Chain{Name: policyDeny, Table: table}, []rule{

@@ -210,48 +210,8 @@ func (h *Handle) hasPorts(e Endpoint) (has bool, err error) {
 
 // contains asks for one element. No such set is no such element.
 func (h *Handle) contains(s *nftables.Set, key []byte) (bool, error) {
-	nested := func(typ uint16, data []byte) []byte { return attribute(typ|unix.NLA_F_NESTED, data) }
-	answer, err := h.question(unix.NFT_MSG_GETSETELEM, s.Table,
-		attribute(unix.NFTA_SET_ELEM_LIST_TABLE, []byte(s.Table.Name+"\x00")),
-		attribute(unix.NFTA_SET_ELEM_LIST_SET, []byte(s.Name+"\x00")),
-		nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, nested(unix.NFTA_LIST_ELEM, nested(unix.NFTA_SET_ELEM_KEY, attribute(unix.NFTA_DATA_VALUE, key)))))
+	answer, err := h.askElement(s, key)
 	return answer != nil, err
-}
-
-// question asks what the library cannot, on its socket, and returns the
-// attributes of the answer, nil if there is no such thing. The kernel has
-// answered when sending returns.
-func (h *Handle) question(typ uint16, t *nftables.Table, attributes ...[]byte) (answer []byte, err error) {
-	const head = unix.NLMSG_HDRLEN + 4
-	body := slices.Concat(append([][]byte{{byte(t.Family), unix.NFNETLINK_V0, 0, 0}}, attributes...)...)
-	m := binary.NativeEndian.AppendUint32(nil, uint32(unix.NLMSG_HDRLEN+len(body)))
-	m = binary.NativeEndian.AppendUint16(m, unix.NFNL_SUBSYS_NFTABLES<<8|typ)
-	m = binary.NativeEndian.AppendUint16(m, unix.NLM_F_REQUEST)
-	m = append(append(m, make([]byte, 8)...), body...)
-	cerr := h.raw.Control(func(fd uintptr) {
-		if err = unix.Sendto(int(fd), m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-			return
-		}
-		buf := make([]byte, 4096)
-		var size int
-		if size, _, err = unix.Recvfrom(int(fd), buf, 0); err != nil || size < head {
-			return
-		}
-		if binary.NativeEndian.Uint16(buf[4:]) != unix.NLMSG_ERROR {
-			answer = buf[head:size]
-			return
-		}
-		if errno := unix.Errno(-int32(binary.NativeEndian.Uint32(buf[unix.NLMSG_HDRLEN:]))); errno != unix.ENOENT && errno != 0 && (h.dry == nil || errno != unix.EPERM) {
-			err = errno
-		}
-	})
-	return answer, errors.Join(err, cerr)
-}
-
-func attribute(typ uint16, data []byte) []byte {
-	a := binary.NativeEndian.AppendUint16(nil, uint16(unix.NLA_HDRLEN+len(data)))
-	a = append(binary.NativeEndian.AppendUint16(a, typ), data...)
-	return append(a, make([]byte, -len(a)&3)...)
 }
 
 // explain finds out who has one of e's ports if err is a conflict.

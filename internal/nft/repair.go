@@ -34,7 +34,7 @@ func (s *Snapshot) RepairEndpoint(ctx context.Context, n Network, e Endpoint) ([
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	w, err := e.wants(n, map[string]bool{}) // all of it: DiffEndpoint may have told of what others need too
+	w, err := e.wants(s.h.site(), n, map[string]bool{}) // all of it: DiffEndpoint may have told of what others need too
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
@@ -46,7 +46,7 @@ func (s *Snapshot) RepairEndpoint(ctx context.Context, n Network, e Endpoint) ([
 		n.setUp(conn) // e's elements may be in sets of n's tables
 		e.setUp(conn)
 		e.setUpPorts(conn, n)
-		return e.setUpPolicy(conn)
+		return e.setUpPolicy(conn, s.h.site())
 	}))
 }
 
@@ -59,6 +59,9 @@ func (s *Snapshot) apply(c comparison, setUp func(*nftables.Conn) error) error {
 	defer unlock()
 	err = s.h.with(func(conn *nftables.Conn) error {
 		if c.setUp {
+			if err := unowned(conn, c.families...); err != nil {
+				return err
+			}
 			if err := setUp(conn); err != nil {
 				return err
 			}

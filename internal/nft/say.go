@@ -68,7 +68,7 @@ func (d *dry) say(m netlink.Message) string {
 	case unix.NFT_MSG_DELSET:
 		return "delete set " + name(unix.NFTA_SET_NAME)
 	case unix.NFT_MSG_NEWCHAIN:
-		return "add chain " + name(unix.NFTA_CHAIN_NAME) + sayHook(a)
+		return "add chain " + name(unix.NFTA_CHAIN_NAME) + sayHook(nftables.TableFamily(m.Data[0]), a)
 	case unix.NFT_MSG_DELCHAIN:
 		return "delete chain " + name(unix.NFTA_CHAIN_NAME)
 	case unix.NFT_MSG_NEWRULE:
@@ -124,13 +124,16 @@ func sayType(name string, a fields) string {
 	if b := a[unix.NFTA_SET_TIMEOUT]; len(b) == 8 {
 		text += fmt.Sprintf(" timeout %ds;", binary.BigEndian.Uint64(b)/1000)
 	}
+	if a[nftables.NFTA_SET_ELEM_EXPRESSIONS] != nil { // NFTA_SET_EXPR has the same number
+		text += " counter;"
+	}
 	if size := readFields(a[unix.NFTA_SET_DESC]).u32(unix.NFTA_SET_DESC_SIZE); size != 0 {
 		text += fmt.Sprintf(" size %d;", size)
 	}
 	return text + " }"
 }
 
-func sayHook(a fields) string {
+func sayHook(family nftables.TableFamily, a fields) string {
 	hook := readFields(a[unix.NFTA_CHAIN_HOOK])
 	if len(hook) == 0 {
 		return ""
@@ -140,9 +143,15 @@ func sayHook(a fields) string {
 		policy = "drop"
 	}
 	hooks := []string{"prerouting", "input", "forward", "output", "postrouting"}
+	if family == nftables.TableFamilyNetdev {
+		hooks = []string{"ingress", "egress"}
+	}
 	at := fmt.Sprint(hook.u32(unix.NFTA_HOOK_HOOKNUM))
 	if i := int(hook.u32(unix.NFTA_HOOK_HOOKNUM)); i < len(hooks) {
 		at = hooks[i]
+	}
+	if device := hook.text(unix.NFTA_HOOK_DEV); device != "" {
+		at += fmt.Sprintf(" device %q", device)
 	}
 	return fmt.Sprintf(" { type %s hook %s priority %d; policy %s; }", a.text(unix.NFTA_CHAIN_TYPE), at, int32(hook.u32(unix.NFTA_HOOK_PRIORITY)), policy)
 }

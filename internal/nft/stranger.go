@@ -45,15 +45,25 @@ func notOurs(c *nftables.Conn, t *nftables.Table) (why string, err error) {
 	return "holds nothing of ours", nil
 }
 
-// unowned returns nil if all tables that the elements go into are ours, or not
-// there yet; else an error that wraps [bowline.ErrConflict] and names one.
-func unowned(c *nftables.Conn, elements []element) error {
+// familiesOf returns those of the tables that the elements go into.
+func familiesOf(elements []element) (fs []nftables.TableFamily) {
+	for _, e := range elements {
+		if !slices.Contains(fs, e.set.Table.Family) {
+			fs = append(fs, e.set.Table.Family)
+		}
+	}
+	return fs
+}
+
+// unowned returns nil if all tables of the families are ours, or not there yet;
+// else an error that wraps [bowline.ErrConflict] and names one.
+func unowned(c *nftables.Conn, families ...nftables.TableFamily) error {
 	all, err := c.ListTables()
 	if err != nil {
 		return err
 	}
 	for _, t := range all {
-		if t.Name != Table || !slices.ContainsFunc(elements, func(e element) bool { return e.set.Table.Family == t.Family }) {
+		if t.Name != Table || !slices.Contains(families, t.Family) {
 			continue
 		}
 		why, err := notOurs(c, t)
