@@ -204,7 +204,7 @@ func (p *Pools) Quarantine(ctx context.Context, c Conflict) (ours bool, err erro
 		}
 		byValue := slices.ContainsFunc(pool.Reserved, func(r Reserved) bool { return r.Addr == c.Addr && !r.Gateway })
 		if taken && o != (Owner{}) || byValue {
-			return true, s.Quarantine(ctx, o, DefaultQuarantine, c)
+			return true, s.Quarantine(ctx, o, 0, c)
 		}
 	}
 	return false, nil

@@ -60,8 +60,8 @@ func parseQuarantine(a netip.Addr, target string) (q Quarantined, ok bool) {
 func (q Quarantined) lasts(now time.Time) bool { return !now.Before(q.Since) && now.Before(q.Until) }
 
 // Quarantine keeps addresses that o was given, and that somebody else uses, from
-// being handed out for a time. They are o's no longer; what else it holds stays
-// its own. An address that is nobody's may be told, too. The error wraps
+// being handed out for that time, 0 being [DefaultQuarantine]. They are o's no
+// longer; what else it holds stays its own. An address that is nobody's may be told, too. The error wraps
 // [bowline.ErrConflict] if one is somebody else's here.
 func (s *Store) Quarantine(ctx context.Context, o Owner, d time.Duration, used ...Conflict) error {
 	l, _, err := s.lock(ctx, true)
@@ -88,12 +88,8 @@ func (s *Store) Quarantine(ctx context.Context, o Owner, d time.Duration, used .
 // then. What it was given beside them stays its own. After any error the owner
 // holds nothing, and the addresses are in quarantine.
 func (s *Store) Replace(ctx context.Context, c Config, r Request, used ...Conflict) ([]Allocation, error) {
-	quarantine := c.Quarantine
-	if quarantine == 0 {
-		quarantine = DefaultQuarantine
-	}
 	return s.allocate(ctx, c, r, func(l *session) ([]netip.Addr, error) {
-		if err := l.quarantine(ctx, r.Owner, quarantine, used); err != nil {
+		if err := l.quarantine(ctx, r.Owner, c.Quarantine, used); err != nil {
 			return nil, err
 		}
 		rec, ok, err := l.record(ctx, r.Owner)
@@ -148,6 +144,9 @@ const nextLink = ".next"
 // with o, or in quarantine.
 func (l *session) quarantine(ctx context.Context, o Owner, d time.Duration, used []Conflict) error {
 	now := time.Now()
+	if d == 0 {
+		d = DefaultQuarantine
+	}
 	for _, c := range used {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("quarantine %s: %w", c.Addr, err)

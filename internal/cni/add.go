@@ -56,15 +56,12 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	record.Routes = lease.routes
-	n, e.Addrs = o.network(lease.pools()), lease.addrs()
-	if e.Policy, err = o.resolve(ctx, n, e.Policy); err != nil {
-		return nil, err
-	}
-	a, err := o.attach(ctx, &u, record, n, e)
+	s, err := o.settle(ctx, &u, sandbox, ipam, record, e, lease)
 	if err != nil {
 		return nil, err
 	}
+	record.Routes = s.lease.routes
+	n, e, a, lease := s.n, s.e, s.a, s.lease
 	lease.applyGateways(a)
 	if err := o.remember(ctx, &u, sandbox, &record, n, e, a); err != nil {
 		return nil, err

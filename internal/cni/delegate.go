@@ -17,6 +17,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types/create"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/ipam"
 )
 
 // delegated is somebody else's IPAM plugin, called by exec (spec 1.1.0,
@@ -104,6 +105,11 @@ func (d delegated) allocate(ctx context.Context, sandbox string) (lease, error) 
 		return lease{}, err
 	}
 	return leaseOf(r, d.IfName), nil
+}
+
+// instead cannot ask for others: what was given is what the plugin gives.
+func (d delegated) instead(_ context.Context, _ string, used []ipam.Conflict) (lease, error) {
+	return lease{}, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("ipam plugin %s: the address that it gave cannot be used: %s", d.kind, conflictText(used)))
 }
 
 func (d delegated) parse(out []byte) (*types100.Result, error) {

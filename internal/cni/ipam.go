@@ -3,8 +3,10 @@ package cni
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -22,6 +24,8 @@ type addrs = []netip.Prefix
 type ipamCaller interface {
 	delegate() string // the plugin's type, empty for our own
 	allocate(ctx context.Context, sandbox string) (lease, error)
+	// instead gives others in place of addresses that somebody else uses.
+	instead(ctx context.Context, sandbox string, used []ipam.Conflict) (lease, error)
 	release(ctx context.Context) error
 	check(ctx context.Context, want addrs) error
 	gc(ctx context.Context, keep map[string]bool) error
@@ -82,10 +86,13 @@ type noIPAM struct{}
 
 func (noIPAM) delegate() string                                { return "" }
 func (noIPAM) allocate(context.Context, string) (lease, error) { return lease{}, nil }
-func (noIPAM) release(context.Context) error                   { return nil }
-func (noIPAM) check(context.Context, addrs) error              { return nil }
-func (noIPAM) gc(context.Context, map[string]bool) error       { return nil }
-func (noIPAM) status(context.Context) error                    { return nil }
+func (noIPAM) instead(context.Context, string, []ipam.Conflict) (lease, error) {
+	return lease{}, nil
+}
+func (noIPAM) release(context.Context) error             { return nil }
+func (noIPAM) check(context.Context, addrs) error        { return nil }
+func (noIPAM) gc(context.Context, map[string]bool) error { return nil }
+func (noIPAM) status(context.Context) error              { return nil }
 
 // local is our own allocator, in this process.
 type local struct {
@@ -101,13 +108,34 @@ func (l local) owner() ipam.Owner {
 }
 
 func (l local) allocate(ctx context.Context, sandbox string) (lease, error) {
+	return l.lease(func() ([]ipam.Allocation, error) {
+		return l.store.Allocate(ctx, l.cfg.Config, l.request(sandbox))
+	})
+}
+
+// instead gives none in place of an address that was asked for: who did so wants
+// that one.
+func (l local) instead(ctx context.Context, sandbox string, used []ipam.Conflict) (lease, error) {
+	if i := slices.IndexFunc(used, func(c ipam.Conflict) bool { return slices.Contains(l.cfg.Want, c.Addr) }); i >= 0 {
+		err := bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("network %q: requested address %s; want another one, or any", l.cfg.Network, used[i]))
+		return lease{}, errors.Join(err, l.store.Quarantine(ctx, l.owner(), l.cfg.Config.Quarantine, used...))
+	}
+	return l.lease(func() ([]ipam.Allocation, error) {
+		return l.store.Replace(ctx, l.cfg.Config, l.request(sandbox), used...)
+	})
+}
+
+func (l local) request(sandbox string) ipam.Request {
+	return ipam.Request{Owner: l.owner(), Name: l.cfg.Name, Want: l.cfg.Want, Sandbox: sandbox}
+}
+
+// lease returns what take takes, and what goes with it.
+func (l local) lease(take func() ([]ipam.Allocation, error)) (lease, error) {
 	dns, err := ipam.ReadDNS(l.cfg.ResolvConf)
 	if err != nil {
 		return lease{}, err
 	}
-	as, err := l.store.Allocate(ctx, l.cfg.Config, ipam.Request{
-		Owner: l.owner(), Name: l.cfg.Name, Want: l.cfg.Want, Sandbox: sandbox,
-	})
+	as, err := take()
 	if err != nil {
 		return lease{}, err
 	}

@@ -1,0 +1,144 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/link"
+	"github.com/bowline-net/bowline/internal/netns"
+	"github.com/bowline-net/bowline/internal/state"
+	"github.com/bowline-net/bowline/internal/undo"
+	"github.com/bowline-net/bowline/ipam"
+)
+
+const (
+	// probeFor is how long others are asked whether they have an address. RFC
+	// 5227 takes 4 to 9 seconds, for which no container should wait; a LAN
+	// answers within a few milliseconds.
+	probeFor = 100 * time.Millisecond
+	// maxConflicts is how many addresses may turn out to be in use. They stay in
+	// quarantine, so the engine's next ADD goes on from there.
+	maxConflicts = 8
+)
+
+// A settled is an endpoint that has its addresses.
+type settled struct {
+	n     bowline.NetworkConfig
+	e     bowline.EndpointSpec
+	a     bowline.Attachment
+	lease lease
+}
+
+// settle makes the endpoint with the addresses of l. Where the L2 is shared with
+// others it asks them first, and takes other addresses in place of those that
+// they use.
+func (o op) settle(ctx context.Context, u *undo.Stack, sandbox *netns.Handle, caller ipamCaller, r state.Endpoint, e bowline.EndpointSpec, l lease) (settled, error) {
+	var all []ipam.Conflict
+	for {
+		s := settled{n: o.network(l.pools()), e: e, lease: l}
+		s.e.Addrs, r.Routes = l.addrs(), l.routes
+		var err error
+		if s.e.Policy, err = o.resolve(ctx, s.n, e.Policy); err != nil {
+			return s, err
+		}
+		if s.a, err = o.attach(ctx, u, r, s.n, s.e); err != nil || !s.a.Shared || s.a.Down || len(s.a.Addrs) == 0 {
+			return s, err
+		}
+		used, err := probe(ctx, sandbox, s.a)
+		if err != nil || len(used) == 0 {
+			return s, err
+		}
+		for _, c := range used {
+			slog.WarnContext(ctx, "address is in use by another host", "address", c.Addr, "mac", c.MAC.String())
+		}
+		all = append(all, used...)
+		// With all that leads to the addresses: ports, rules.
+		if err := o.Driver.DeleteEndpoint(ctx, s.n, s.e); err != nil {
+			return s, err
+		}
+		l, err = caller.instead(ctx, r.Sandbox, used)
+		if errors.Is(err, bowline.ErrExhausted) {
+			err = fmt.Errorf("%w: %s", err, conflictText(all))
+		}
+		if err == nil && len(all) >= maxConflicts {
+			err = bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("network %q: too many addresses are in use by other hosts: %s", s.n.ID, conflictText(all)))
+		}
+		if err != nil {
+			return s, err
+		}
+		if err := apart(ctx); err != nil {
+			return s, err
+		}
+	}
+}
+
+// apart waits for some part of a probe: two hosts that probe for the same
+// address at the same time both give way, and must not meet at the next one, too.
+func apart(ctx context.Context) error {
+	t := time.NewTimer(rand.N(probeFor))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// probe returns which of the attachment's addresses somebody else has, by asking
+// on its link before that has them. The link is down again then: when it comes
+// up with its addresses it announces them.
+func probe(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment) (used []ipam.Conflict, err error) {
+	var addrs []netip.Addr
+	v6 := false
+	for _, p := range a.Addrs {
+		addrs, v6 = append(addrs, p.Addr()), v6 || is6(p)
+	}
+	err = inSandbox(ctx, sandbox, func(h *link.Handle) error {
+		l, err := h.Get(ctx, a.Link)
+		if err != nil {
+			return err
+		}
+		if err := setSysctls(ctx, h, ofItsLink(a), v6); err != nil {
+			return err
+		}
+		if err := h.Set(ctx, a.Link, link.Change{Up: true}); err != nil {
+			return err
+		}
+		found, err := h.Conflicts(ctx, l, probeFor, addrs...)
+		for _, addr := range addrs {
+			if mac, ok := found[addr]; ok {
+				used = append(used, ipam.Conflict{Addr: addr, MAC: mac})
+			}
+		}
+		return errors.Join(err, h.Set(ctx, a.Link, link.Change{Down: true}))
+	})
+	return used, err
+}
+
+// ofItsLink leaves out what is to be set for the whole sandbox.
+func ofItsLink(a bowline.Attachment) bowline.Attachment {
+	all := a.Sysctls
+	a.Sysctls = map[string]string{}
+	for k, v := range all {
+		if ofLink(k) {
+			a.Sysctls[k] = v
+		}
+	}
+	return a
+}
+
+func conflictText(used []ipam.Conflict) string {
+	texts := make([]string, len(used))
+	for i, c := range used {
+		texts[i] = c.String()
+	}
+	return strings.Join(texts, ", ")
+}
