@@ -102,6 +102,9 @@ func (d *NetworkDriver) createEndpoint(ctx context.Context, r createEndpointRequ
 	}
 	u.Push("delete endpoint "+e.ID, func(ctx context.Context) error { return d.removeEndpoint(ctx, n, rec) })
 	att, err := d.attach(ctx, n, e)
+	if err == nil {
+		err = d.probe(ctx, n, att)
+	}
 	if err != nil {
 		return none, err
 	}
