@@ -299,10 +299,10 @@ func (d *driver) ensureVeth(ctx context.Context, v link.Veth) (bool, error) {
 
 func attachment(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, br link.Info, v link.Veth) bowline.Attachment {
 	a := bowline.Attachment{
-		Link: v.Peer, MAC: v.PeerMAC, MTU: v.MTU, Addrs: e.Addrs, Down: o.disableContainerInterface, DAD: o.dad, Quiet: !o.announce, Sysctls: tuning(o, e).Sysctls,
-		Tuning: v.Tuning,
-		Ports:  e.Ports,
-		Host:   []bowline.Link{{Name: br.Name, MAC: br.MAC, MTU: br.MTU}, {Name: v.Name, MAC: v.MAC, MTU: v.MTU}},
+		Link: v.Peer, MAC: v.PeerMAC, MTU: v.MTU, Addrs: e.Addrs, Down: o.disableContainerInterface, DAD: o.dad, Quiet: !o.announce,
+		Shared: o.acd, Sysctls: tuning(o, e).Sysctls, Tuning: v.Tuning,
+		Ports: e.Ports,
+		Host:  []bowline.Link{{Name: br.Name, MAC: br.MAC, MTU: br.MTU}, {Name: v.Name, MAC: v.MAC, MTU: v.MTU}},
 	}
 	if o.isGateway {
 		for _, p := range o.gatewayPools(n) {
