@@ -23,6 +23,7 @@ import (
 type wants struct {
 	chains   []chain
 	elements []element
+	set      *nftables.Set // that is there with the chains, if they need one and no element
 }
 
 func (n Network) wants() wants {
@@ -118,7 +119,11 @@ func (s *Snapshot) lost(w wants) (map[nftables.TableFamily]bool, error) {
 		}
 		lost[ch.Table.Family] = len(s.rules[ch.Table.Family]) == 0
 	}
-	for _, e := range w.elements {
+	elements := w.elements
+	if w.set != nil {
+		elements = append(elements[:len(elements):len(elements)], element{set: w.set})
+	}
+	for _, e := range elements {
 		if !lost[e.set.Table.Family] {
 			continue
 		}

@@ -71,6 +71,10 @@
 //	  set allowed { ifname . ether_addr }
 //	  chain prerouting { iifname @guarded iifname . ether saddr != @allowed drop }
 //	}
+//
+// What policies have in it is in policy.go. A table of the netdev family, which is
+// hooked to single links, is in sandboxes with policies (sandbox.go), and in the
+// host if it has shims (shim.go).
 package nft
 
 import (

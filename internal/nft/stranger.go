@@ -35,7 +35,7 @@ func notOurs(c *nftables.Conn, t *nftables.Table) (why string, err error) {
 	}
 	for _, s := range sets {
 		switch s.Name {
-		case "pair", "into", "guarded", "allowed":
+		case "pair", "into", "guarded", "allowed", shimPeersName:
 			return "", nil
 		}
 		if strings.HasPrefix(s.Name, "port") || strings.HasPrefix(s.Name, "policy-") {
