@@ -6,6 +6,8 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 PREFIX  ?= /usr/local
 CNI_BIN ?= /opt/cni/bin
 BENCH   ?=
+DRIVERS := bridge macvlan
+PLUGINS := $(addprefix bowline-,$(DRIVERS)) bowline-ipam
 FUZZ    ?= 30s
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
@@ -38,8 +40,8 @@ test-vm: ## optional: the tests that meet the kernel, under Debian's own in qemu
 build: ## static binaries into bin/
 	@hack/setup.sh build
 	@mkdir -p bin
-	@$(BUILD) -o bin/ ./runtime/bowline ./plugins/bridge ./ipam/bowline-ipam
-	@mv bin/bridge bin/bowline-bridge
+	@$(BUILD) -o bin/ ./runtime/bowline ./ipam/bowline-ipam $(addprefix ./plugins/,$(DRIVERS))
+	@for d in $(DRIVERS); do mv bin/$$d bin/bowline-$$d; done
 
 bench: build ## side by side with the reference plugins; BENCH=-quick for a minute's worth
 	@hack/setup.sh test
@@ -67,13 +69,13 @@ setup: ## install what the tests need: packages, Go tools into .cache/bin
 install: build ## bowline into PREFIX/bin, plugins into CNI_BIN, systemd units into PREFIX/lib/systemd/system
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(CNI_BIN) $(DESTDIR)$(PREFIX)/lib/systemd/system
 	install -m 755 bin/bowline $(DESTDIR)$(PREFIX)/bin/
-	install -m 755 bin/bowline-bridge bin/bowline-ipam $(DESTDIR)$(CNI_BIN)/
-	ln -sf $(CNI_BIN)/bowline-bridge $(CNI_BIN)/bowline-ipam $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(addprefix bin/,$(PLUGINS)) $(DESTDIR)$(CNI_BIN)/
+	ln -sf $(addprefix $(CNI_BIN)/,$(PLUGINS)) $(DESTDIR)$(PREFIX)/bin/
 	for u in packaging/systemd/*; do \
 		sed 's,/usr/local/bin,$(PREFIX)/bin,g' $$u >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}; done
 
 uninstall: ## remove what install put there
-	rm -f $(DESTDIR)$(PREFIX)/bin/bowline{,-bridge,-ipam} $(DESTDIR)$(CNI_BIN)/bowline-{bridge,ipam}
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,bowline $(PLUGINS)) $(addprefix $(DESTDIR)$(CNI_BIN)/,$(PLUGINS))
 	for u in packaging/systemd/*; do rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}; done
 
 clean: ## remove bin/ and .cache/

@@ -45,7 +45,7 @@ var rooms = []room{
 	{"internal/drivertest", []string{"", "internal/netns", "internal/netns/netnstest", "internal/link", "internal/nft", "internal/state", "internal/undo"}, "what every driver must do, said once"},
 	{"internal/tune", []string{"", "internal/link"}, "options that several drivers have, and what they mean in a sandbox"},
 	{"internal/endpoint", []string{"", "internal/plugin", "internal/tune", "internal/link", "internal/nft"}, "what drivers share about endpoints; nothing of one kind of network"},
-	{"plugins", []string{"", "internal/plugin", "internal/endpoint", "internal/tune", "internal/link", "internal/nft", "internal/undo", "internal/netns"}, "a plugin is a driver; it never imports another plugin, a face or the runtime"},
+	{"plugins", []string{"", "internal/plugin", "internal/endpoint", "internal/tune", "internal/link", "internal/nft", "internal/plan", "internal/state", "internal/undo", "internal/netns"}, "a plugin is a driver; it never imports another plugin, a face or the runtime"},
 	{"runtime", []string{"", "internal/cni", "internal/netns", "internal/state", "internal/meter", "internal/socket", "internal/undo"}, "the runtime is a client like any engine: it calls plugins through their public protocols only"},
 	{"runtime/demo", []string{"", "runtime", "internal/state"}, "a client of the runtime"},
 	{"runtime/metrics", []string{"", "runtime", "internal/meter", "internal/state"}, "a client of the runtime, for Prometheus"},
@@ -92,7 +92,7 @@ var unlinked = []struct {
 }
 
 // executables are the binaries that engines start once per attachment.
-var executables = []string{"plugins/bridge", "ipam/bowline-ipam"}
+var executables = []string{"plugins/bridge", "plugins/macvlan", "ipam/bowline-ipam"}
 
 type pkg struct {
 	ImportPath   string

@@ -23,8 +23,17 @@ type NetworkSpec struct {
 	Internal bool              // no way out
 	NoICC    bool              // containers do not reach each other
 	MTU      int               // bytes; 0: the plugin chooses
+	IPAM     string            // plugin that gives addresses; "": bowline-ipam, "none": nobody
 	Options  map[string]string // further keys of the plugin
 }
+
+const (
+	macvlan = "macvlan" // a driver whose containers are on the LAN of the host
+	noIPAM  = "none"
+)
+
+// ownAddresses reports whether the network's addresses are chosen here.
+func (s NetworkSpec) ownAddresses() bool { return s.IPAM == "" || s.IPAM == ownPrefix+"ipam" }
 
 // ownPrefix starts the names of our own plugins.
 const ownPrefix = "bowline-"
@@ -38,18 +47,21 @@ type ipRange struct {
 // confList returns the CNI configuration list of a network described by flags.
 // s.Subnets are final.
 func confList(s NetworkSpec) ([]byte, error) {
-	plugin := map[string]any{
-		"type":             ownPrefix + s.Driver,
-		"isGateway":        true,
-		"isDefaultGateway": !s.Internal,
-		"ipMasq":           !s.Internal,
-		"capabilities":     capabilities(s.Driver),
+	plugin := map[string]any{"type": ownPrefix + s.Driver, "capabilities": capabilities(s.Driver)}
+	switch s.Driver {
+	case macvlan:
+		plugin["isDefaultGateway"] = !s.Internal
+		if s.NoICC {
+			plugin["mode"] = "private"
+		}
+	default:
+		plugin["isGateway"], plugin["isDefaultGateway"], plugin["ipMasq"] = true, !s.Internal, !s.Internal
+		if s.NoICC {
+			plugin["icc"] = false
+		}
 	}
 	if s.Internal {
 		plugin["internal"] = true
-	}
-	if s.NoICC {
-		plugin["icc"] = false
 	}
 	if s.MTU != 0 {
 		plugin["mtu"] = s.MTU
@@ -57,11 +69,17 @@ func confList(s NetworkSpec) ([]byte, error) {
 	for k, v := range s.Options {
 		plugin[k] = jsonValue(v)
 	}
-	ipam, err := ipamConf(s)
-	if err != nil {
-		return nil, err
+	switch s.IPAM {
+	case "", ownPrefix + "ipam":
+		ipam, err := ipamConf(s)
+		if err != nil {
+			return nil, err
+		}
+		plugin["ipam"] = ipam
+	case noIPAM:
+	default:
+		plugin["ipam"] = map[string]any{"type": s.IPAM}
 	}
-	plugin["ipam"] = ipam
 	return json.Marshal(map[string]any{
 		"cniVersion": "1.1.0", "name": s.Name, "plugins": []any{plugin},
 	})
@@ -70,8 +88,11 @@ func confList(s NetworkSpec) ([]byte, error) {
 // capabilities are the arguments that the driver takes.
 func capabilities(driver string) map[string]bool {
 	all := map[string]bool{"ips": true, "mac": true}
-	if driver == "bridge" {
+	switch driver {
+	case "bridge":
 		all["portMappings"], all["bandwidth"] = true, true
+	case macvlan:
+		all["bandwidth"] = true
 	}
 	return all
 }

@@ -75,6 +75,12 @@ func (r *Runtime) planNetwork(ctx context.Context, s NetworkSpec) ([]byte, error
 	if s.Driver == "" {
 		s.Driver = "bridge"
 	}
+	if !s.ownAddresses() {
+		if len(s.Subnets) > 0 || len(s.Gateways) > 0 || s.IPv6 {
+			return nil, bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("network %q: subnets, gateways and ipam %q: want one of them, for the addresses are not chosen here", s.Name, s.IPAM))
+		}
+		return confList(s)
+	}
 	taken, err := r.takenSubnets(ctx)
 	if err != nil {
 		return nil, err
@@ -84,7 +90,7 @@ func (r *Runtime) planNetwork(ctx context.Context, s NetworkSpec) ([]byte, error
 		return nil, err
 	}
 	for i, p := range s.Subnets {
-		if o, clash := overlap(p, append(slices.Clip(taken), addrs...)); clash {
+		if o, clash := overlap(p, append(slices.Clip(taken), addrs...)); clash && s.Driver != macvlan { // on the LAN it may be the LAN's
 			return nil, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf(
 				"network %q: subnet %s overlaps %s, which another network or the host has", s.Name, p, o))
 		}

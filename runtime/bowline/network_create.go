@@ -29,6 +29,7 @@ func (a *app) networkCreate() *cobra.Command {
 			"The first connect brings it to life",
 		Example: "  bowline network create web --ipv6\n" +
 			"  bowline network create lab --subnet 10.1.0.0/24 --subnet fd00:1::/64 --opt vlan=7 --internal\n" +
+			"  bowline network create lan --driver macvlan --opt parent=eth1 --opt host-access=true --subnet 192.0.2.0/24\n" +
 			"  bowline network create --conf /etc/cni/net.d/10-other.conflist",
 		Args: func(cmd *cobra.Command, given []string) error {
 			if o.conf != "" && len(given) == 0 {
@@ -46,6 +47,7 @@ func (a *app) networkCreate() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&o.conf, "conf", "", "take the CNI configuration of any plugin from `FILE`, - is standard input")
 	f.StringVar(&o.spec.Driver, "driver", "bridge", "plugin bowline-`DRIVER`")
+	f.StringVar(&o.spec.IPAM, "ipam", "bowline-ipam", "`PLUGIN` that gives addresses, or none")
 	f.StringArrayVar(&o.subnets, "subnet", nil, "give addresses from `PREFIX`; repeat for more (default: a free IPv4 one)")
 	f.BoolVar(&o.spec.IPv6, "ipv6", false, "add a free IPv6 subnet if none is named")
 	f.StringArrayVar(&o.gateways, "gateway", nil, "`ADDRESS` of the gateway in its subnet (default: the first)")
