@@ -53,8 +53,10 @@ func best(cs []*contender) (add, del *contender) {
 // attachments present; 0 if nothing was promised.
 func (n network) target(present int) (add, del float64) {
 	switch {
-	case n.apart:
+	case n.apart, n.acd, n.host:
 		return 0, 0
+	case n.lan:
+		return 1.8, 4
 	case n.full:
 		switch {
 		case present >= 1000:
@@ -159,7 +161,7 @@ func report(n network, level int, cs []*contender) (add, del *contender) {
 	wantAdd, wantDel := n.target(level)
 	target := ""
 	if wantAdd > 0 {
-		target = fmt.Sprintf("%.0f× / %.0f×", wantAdd, wantDel)
+		target = fmt.Sprintf("%v× / %v×", wantAdd, wantDel)
 	}
 	row(n, level, variants,
 		ms(median(add.add))+" / "+ms(median(del.del)),

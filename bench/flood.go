@@ -11,15 +11,15 @@ import (
 // floodWord makes this program one end of a TCP stream that goes as fast as it
 // may:
 //
-//	bench flood serve|send ADDRESS SECONDS
+//	bench flood serve|send ADDRESS:PORT SECONDS
 const floodWord = "flood"
 
 // flood is one end.
 func flood(args []string) error {
 	if len(args) != 3 {
-		return fmt.Errorf("want serve|send ADDRESS SECONDS, got %q", args)
+		return fmt.Errorf("want serve|send ADDRESS:PORT SECONDS, got %q", args)
 	}
-	addr, err := netip.ParseAddr(args[1])
+	to, err := netip.ParseAddrPort(args[1])
 	if err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func flood(args []string) error {
 	if err != nil {
 		return err
 	}
-	at := netip.AddrPortFrom(addr, port).String()
+	at := to.String()
 	if args[0] == "serve" {
 		return sink(at, time.Duration(seconds)*time.Second)
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -165,7 +166,7 @@ func (h *host) exec(ctx context.Context, verb string, conf map[string]any, a *at
 // end of a link's deletion to a process of its own, which must neither slow
 // what is measured next nor be left out of what many DELs take.
 func (h *host) settle(ctx context.Context) {
-	self := filepath.Join(h.side.bin, "bowline-bridge")
+	self := filepath.Join(h.side.bin, "bowline-")
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for ctx.Err() == nil && running(self) {
@@ -173,11 +174,11 @@ func (h *host) settle(ctx context.Context) {
 	}
 }
 
-// running reports whether a process runs the executable.
+// running reports whether a process runs an executable whose path starts so.
 func running(path string) bool {
 	links, _ := filepath.Glob("/proc/[0-9]*/exe")
 	for _, l := range links {
-		if exe, err := os.Readlink(l); err == nil && exe == path {
+		if exe, err := os.Readlink(l); err == nil && strings.HasPrefix(exe, path) {
 			return true
 		}
 	}

@@ -3,7 +3,7 @@
 //
 //	bench -ours bin -reference .cache/ref [-quick|-long] [SECTION...]
 //
-// Sections: start, ipam, chain, crowd, path, ports, serve, docker, shape; all of
+// Sections: start, ipam, chain, crowd, macvlan, path, ports, serve, docker, shape; all of
 // them without arguments. It drives built binaries only. Everything it makes is
 // in namespaces that end with the process and in directories that it removes.
 package main
@@ -46,6 +46,7 @@ var sections = []struct {
 	{"ipam", allocation},
 	{"chain", chains},
 	{"crowd", crowd},
+	{"macvlan", macvlans},
 	{"path", packetPath},
 	{"ports", published},
 	{"serve", resting},

@@ -110,14 +110,19 @@ func (h *host) bridgeNetfilter(on bool) (found bool, err error) {
 	return err == nil, err
 }
 
-// bridged attaches two sandboxes to one network of h's side.
+// bridged attaches two sandboxes to one bridge network of h's side.
 func bridged(ctx context.Context, h *host) (*lane, error) {
+	return between(ctx, h, network{name: "path", subnet: "10.12.0.0/24", masq: true})
+}
+
+// between attaches two sandboxes to one network of h's side.
+func between(ctx context.Context, h *host, n network) (*lane, error) {
 	as, err := attachments("e", 2)
 	if err != nil {
 		return nil, err
 	}
 	for _, a := range as {
-		if _, err := h.do(ctx, "ADD", network{name: "path", subnet: "10.12.0.0/24", masq: true}, a); err != nil {
+		if _, err := h.do(ctx, "ADD", n, a); err != nil {
 			return nil, err
 		}
 	}

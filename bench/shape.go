@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -129,7 +130,11 @@ func stream(ctx context.Context, o options, s shaper, rate uint64, out bool, sec
 	if err != nil {
 		return 0, 0, err
 	}
-	bytes, err := floodBetween(ctx, from, to, seconds)
+	addr, err := address(to)
+	if err != nil {
+		return 0, 0, err
+	}
+	bytes, err := floodBetween(ctx, from, to, addr, port, seconds)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -138,17 +143,15 @@ func stream(ctx context.Context, o options, s shaper, rate uint64, out bool, sec
 	return bytes / asked, float64(after-before) / float64(seconds) / asked, err
 }
 
-// floodBetween returns how many bytes a second of one stream came.
-func floodBetween(ctx context.Context, from, to *attachment, seconds int) (float64, error) {
+// floodBetween returns how many bytes a second of one stream came, to that
+// address and port of the receiver.
+func floodBetween(ctx context.Context, from, to *attachment, addr string, port, seconds int) (float64, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
 	}
-	addr, err := address(to)
-	if err != nil {
-		return 0, err
-	}
-	server := exec.CommandContext(ctx, self, floodWord, "serve", addr, strconv.Itoa(seconds))
+	at := net.JoinHostPort(addr, strconv.Itoa(port))
+	server := exec.CommandContext(ctx, self, floodWord, "serve", at, strconv.Itoa(seconds))
 	said, err := server.StdoutPipe()
 	if err != nil {
 		return 0, err
@@ -162,7 +165,7 @@ func floodBetween(ctx context.Context, from, to *attachment, seconds int) (float
 	if _, err := said.Read(make([]byte, 1)); err != nil {
 		return 0, fmt.Errorf("server did not start: %w", err)
 	}
-	client := exec.CommandContext(ctx, self, floodWord, "send", addr, strconv.Itoa(seconds))
+	client := exec.CommandContext(ctx, self, floodWord, "send", at, strconv.Itoa(seconds))
 	client.Stderr = os.Stderr
 	if err := netns.Do(from.ns, client.Start); err != nil {
 		return 0, err

@@ -65,10 +65,22 @@ type network struct {
 	apart  bool // from other networks: ours always is, the reference by its firewall plugin
 	port   bool // each container has one published
 	full   bool // masq, port, firewall and limits: what five plugins of the reference do
+	lan    bool // macvlan on the host's uplink, not a bridge
+	acd    bool // ours asks the LAN for each address first, which the reference does not
+	host   bool // ours gives the host access, which the reference cannot
 }
 
 func (n network) String() string {
 	text := "bridge + ipam"
+	if n.lan {
+		text = "macvlan + ipam"
+	}
+	if n.host {
+		text += " + host access"
+	}
+	if n.acd {
+		text += " + the LAN asked for the address"
+	}
 	if n.full {
 		return "full: " + text + " + ipMasq + port + firewall + bandwidth"
 	}
@@ -87,6 +99,14 @@ func (n network) String() string {
 // chain is the network's configuration for the plugins of h's side, in order.
 func (n network) chain(h *host) []map[string]any {
 	ipam := map[string]any{"type": "host-local", "dataDir": h.dir + "/cni", "ranges": [][]map[string]any{{{"subnet": n.subnet}}}}
+	if n.lan {
+		c := map[string]any{"cniVersion": "1.0.0", "name": n.name, "type": "macvlan", "master": "up0", "mode": "bridge", "ipam": ipam}
+		if h.side.ours {
+			c["type"], ipam["type"], c["acd"], c["host-access"] = "bowline-macvlan", "bowline-ipam", n.acd, n.host
+			delete(ipam, "dataDir")
+		}
+		return []map[string]any{c}
+	}
 	c := map[string]any{"cniVersion": "1.0.0", "name": n.name, "type": "bridge", "bridge": "br-" + n.name,
 		"isGateway": true, "isDefaultGateway": true, "ipMasq": n.masq, "ipam": ipam}
 	if n.masq && h.side.backend != "" {

@@ -17,6 +17,7 @@ cache=${BOWLINE_CACHE:-$PWD/.cache}
 
 golangci=github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 reference=v1.9.1 # of github.com/containernetworking/plugins
+references="main/bridge main/macvlan main/host-device main/loopback ipam/host-local ipam/static ipam/dhcp meta/portmap meta/firewall meta/bandwidth meta/tuning"
 
 say() { echo "setup: $*"; }
 die() { echo "setup: $*" >&2; exit 1; }
@@ -125,14 +126,14 @@ esac
 
 # The reference plugins: tests delegate to them, benchmarks run them in turns
 # with ours. From source, because what distributions have is old.
-if [ "$level" = test ] && ! [ -e "$cache/ref/.$reference" ]; then
+stamp=$cache/ref/.$reference-$(echo "$references" | cksum | cut -d ' ' -f 1)
+if [ "$level" = test ] && ! [ -e "$stamp" ]; then
 	say "building the reference plugins $reference"
 	p=github.com/containernetworking/plugins/plugins
 	GOBIN=$cache/ref GOFLAGS= CGO_ENABLED=0 nice go install -trimpath -ldflags "-s -w" \
-		$p/main/{bridge,loopback}@$reference $p/ipam/{host-local,static}@$reference \
-		$p/meta/{portmap,firewall,bandwidth,tuning}@$reference >"$cache/setup-reference.log" 2>&1 ||
+		$(printf " $p/%s@$reference" $references) >"$cache/setup-reference.log" 2>&1 ||
 		die "the reference plugins could not be built, see $cache/setup-reference.log"
-	touch "$cache/ref/.$reference"
+	touch "$stamp"
 fi
 if [ "$level" = test ]; then
 	hack/containerd2.sh 2>"$cache/setup-containerd2.log" 2>&1 || die "containerd 2 could not be built, see $cache/setup-containerd2.log"
