@@ -59,7 +59,7 @@ func (d *driver) admit(ctx context.Context, u *undo.Stack, n bowline.NetworkConf
 	if err != nil {
 		return err
 	}
-	if err := d.ensureSeen(ctx, o, l, srcs); err != nil {
+	if err := d.ensureSeen(ctx, l, srcs); err != nil {
 		return err
 	}
 	for _, a := range e.Addrs {
@@ -114,13 +114,11 @@ func (d *driver) hostAddrs(ctx context.Context, o options, parent link.Info) ([]
 	return ps, nil
 }
 
-// ensureSeen gives the shim the addresses that are the host's on it only, and
-// those of IPv6, by which alone it answers who asks for them (RFC 4861, 7.2.3).
-func (d *driver) ensureSeen(ctx context.Context, o options, shim link.Info, addrs []netip.Prefix) error {
+// ensureSeen gives the shim the host's addresses, by which alone it answers who
+// asks for them by IPv6 (RFC 4861, 7.2.3), and from which the kernel chooses the
+// one that hides other containers where they get out here.
+func (d *driver) ensureSeen(ctx context.Context, shim link.Info, addrs []netip.Prefix) error {
 	for _, p := range addrs {
-		if p.Addr().Is4() && len(o.hostAddrs) == 0 {
-			continue
-		}
 		if _, err := d.host.EnsureAddr(ctx, shim.Index, link.Addr{Prefix: netip.PrefixFrom(p.Addr(), p.Addr().BitLen())}); err != nil {
 			return err
 		}

@@ -16,9 +16,9 @@ func (a *app) demo() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "show it all at work, and that nothing stays behind",
-		Long: "demo makes two networks and four sandboxes with a web server each on this host, shows\n" +
-			"who reaches whom, measures attaching and detaching, takes everything back and compares\n" +
-			"the host before and after. It uses free subnets and names of its own, sends nothing out\n" +
+		Long: "demo makes two bridge networks and a macvlan one on a cable of its own, with two sandboxes\n" +
+			"and a web server in each, shows who reaches whom, the host too, measures attaching and\n" +
+			"detaching, takes everything back and compares the host before and after. It uses free subnets and names of its own, sends nothing out\n" +
 			"of the machine and puts the forwarding sysctls back; Ctrl-C takes everything back, too",
 		Args:        args(),
 		Annotations: map[string]string{"exit": "0 all is well, 1 failed or something differs, 2 wrong usage"},

@@ -31,6 +31,7 @@ var plan = []struct {
 }{
 	{"red", []string{"red-1", "red-2"}},
 	{"blue", []string{"blue-1", "blue-2"}},
+	{lanName, []string{"lan-1", "lan-2"}},
 }
 
 var errInterrupted = errors.New("interrupted; everything was taken back")
@@ -126,7 +127,7 @@ func (d *demo) act(ctx context.Context) error {
 // each.
 func (d *demo) create(ctx context.Context) error {
 	for _, p := range plan {
-		n, err := d.rt.CreateNetwork(ctx, runtime.NetworkSpec{Name: prefix + p.network, IPv6: true})
+		n, err := d.createNetwork(ctx, p.network)
 		if err != nil {
 			return err
 		}
@@ -138,6 +139,13 @@ func (d *demo) create(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (d *demo) createNetwork(ctx context.Context, name string) (runtime.Network, error) {
+	if name == lanName {
+		return d.createLAN(ctx)
+	}
+	return d.rt.CreateNetwork(ctx, runtime.NetworkSpec{Name: prefix + name, IPv6: true})
 }
 
 func (d *demo) createMember(ctx context.Context, network, name string) error {
@@ -173,7 +181,7 @@ func (d *demo) remove(ctx context.Context) error {
 	for _, p := range plan {
 		errs = append(errs, known(d.rt.RemoveNetwork(ctx, prefix+p.network, false)))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, removeLAN(ctx))...)
 }
 
 // known drops the error that there was nothing.

@@ -49,7 +49,7 @@ func TestTable(t *testing.T) {
 	t.Parallel()
 	v4, v6 := netip.MustParsePrefix("10.0.0.2/24"), netip.MustParsePrefix("fd00::2/64")
 	members := []Member{{"a", "n", []netip.Prefix{v4, v6}}, {"b", "m", []netip.Prefix{v4}}}
-	got := table(members, []Reach{
+	got := table(members, members, []Reach{
 		{"a", "a", v4.Addr(), true, true}, {"a", "a", v6.Addr(), false, true},
 		{"a", "b", v4.Addr(), false, false}, {"b", "b", v4.Addr(), true, true},
 	})

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -33,8 +34,9 @@ type Reach struct {
 // who answered.
 func (d *demo) showReach(ctx context.Context) error {
 	members := d.report.Sandboxes
+	askers := append(slices.Clip(members), Member{Name: hostName})
 	var clients []*client
-	for _, from := range members {
+	for _, from := range askers {
 		c, err := d.startClient(ctx, from)
 		if err != nil {
 			return err
@@ -42,7 +44,7 @@ func (d *demo) showReach(ctx context.Context) error {
 		defer c.stop()
 		clients = append(clients, c)
 	}
-	for i, from := range members {
+	for i, from := range askers {
 		answers, err := clients[i].answers()
 		if err != nil {
 			return fmt.Errorf("client in %s: %w", from.Name, err)
@@ -51,8 +53,10 @@ func (d *demo) showReach(ctx context.Context) error {
 			for _, p := range to.Addrs {
 				d.report.Reach = append(d.report.Reach, Reach{
 					From: from.Name, To: to.Name, Addr: p.Addr(),
-					Reached:  answers[p.Addr()] == to.Name,
-					Expected: from.Network == to.Network,
+					Reached: answers[p.Addr()] == to.Name,
+					// The LAN is part of the world that containers get out to
+					// through the host, and that does not get in.
+					Expected: from.Network == to.Network || from.Name == hostName || to.Network == lanName,
 				})
 			}
 		}
@@ -63,7 +67,8 @@ func (d *demo) showReach(ctx context.Context) error {
 
 func (d *demo) sayReach() {
 	d.say("\nWho reaches whose web server (4: over IPv4, 6: over IPv6, -: no answer within %v):\n", probeTimeout)
-	fmt.Fprint(d.out, table(d.report.Sandboxes, d.report.Reach))
+	askers := append(slices.Clip(d.report.Sandboxes), Member{Name: hostName})
+	fmt.Fprint(d.out, table(askers, d.report.Sandboxes, d.report.Reach))
 	for _, x := range d.report.Reach {
 		if x.Reached != x.Expected {
 			d.say("WRONG: %s reaches %s at %s: %v, want %v", x.From, x.To, x.Addr, x.Reached, x.Expected)
@@ -71,15 +76,15 @@ func (d *demo) sayReach() {
 	}
 }
 
-// table draws the matrix, a row for each client.
-func table(members []Member, reach []Reach) string {
+// table draws the matrix, a row for each client and a column for each server.
+func table(askers, members []Member, reach []Reach) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
 	fmt.Fprint(w, "  from \\ to")
 	for _, to := range members {
 		fmt.Fprintf(w, "\t%s", to.Name)
 	}
-	for _, from := range members {
+	for _, from := range askers {
 		fmt.Fprintf(w, "\n  %s", from.Name)
 		for _, to := range members {
 			fmt.Fprintf(w, "\t%s", cell(from.Name, to.Name, reach))
@@ -128,6 +133,9 @@ func (d *demo) startClient(ctx context.Context, from Member) (*client, error) {
 		return nil, err
 	}
 	c := &client{cmd: exec.CommandContext(ctx, d.self, "sandbox", "exec", prefix+from.Name, d.self, "demo", "probe")}
+	if from.Name == hostName {
+		c.cmd = exec.CommandContext(ctx, d.self, "demo", "probe")
+	}
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = bytes.NewReader(question), &c.out, &c.err
 	return c, c.cmd.Start()

@@ -28,7 +28,7 @@ func newStage(t *testing.T) *stage {
 	s := &stage{host: newHost(t)}
 	s.bin = filepath.Join(s.dir, "bin")
 	s.run("mkdir", s.bin)
-	for _, name := range []string{"bowline", "bowline-bridge", "bowline-ipam"} {
+	for _, name := range []string{"bowline", "bowline-bridge", "bowline-macvlan", "bowline-ipam"} {
 		s.run("cp", bin(name), s.bin)
 	}
 	// Namespaces of other tests are mounted, too. They would go with their files.
@@ -114,8 +114,9 @@ func TestDemo(t *testing.T) {
 			reached++
 		}
 	}
-	// Four sandboxes, each with two servers of two families in reach, of eight.
-	if len(report.Reach) != 32 || reached != 16 || len(report.Differences) != 0 || report.Attach.Count == 0 {
+	// Six sandboxes and the host ask six servers by two families each. Those of a
+	// bridge reach its two and the LAN's two, those of the LAN its two, the host all.
+	if len(report.Reach) != 84 || reached != 4*8+2*4+12 || len(report.Differences) != 0 || report.Attach.Count == 0 {
 		t.Errorf("report is %s", out.String())
 	}
 }
