@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
 	"github.com/bowline-net/bowline"
@@ -58,6 +59,32 @@ func TestStrictest(t *testing.T) {
 		}
 		if got := strictest(rules); got != want {
 			t.Errorf("%q: rule %d, want %d", text, got, want)
+		}
+	}
+}
+
+// TestDeleteTableUnlessChanged: who has not seen the last change takes nothing
+// away.
+func TestDeleteTableUnlessChanged(t *testing.T) {
+	t.Parallel()
+	ns := netnstest.New(t)
+	h := &Handle{ns: ns, sandbox: true}
+	defer h.Close()
+	tables := func() string { return netnstest.Command(t, ns, "nft", "list", "tables") }
+	netnstest.Command(t, ns, "nft", "add table netdev bowline")
+	for _, seen := range []bool{false, true} {
+		err := h.with(func(c *nftables.Conn) error {
+			generation, err := h.generation()
+			if err != nil {
+				return err
+			}
+			if !seen {
+				netnstest.Command(t, ns, "nft", "add table ip x")
+			}
+			return h.deleteTable(c, generation)
+		})
+		if seen && (err != nil || strings.Contains(tables(), "bowline")) || !seen && (!errors.Is(err, unix.ERESTART) || !strings.Contains(tables(), "bowline")) {
+			t.Errorf("with the last change seen %v: %v, tables are %s", seen, err, tables())
 		}
 	}
 }
