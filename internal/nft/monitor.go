@@ -28,7 +28,14 @@ type Monitor struct {
 }
 
 // Monitor starts to listen. What happens from now on is told by [Monitor.Run].
-func (h *Handle) Monitor() (*Monitor, error) {
+func (h *Handle) Monitor() (*Monitor, error) { return h.monitor(false) }
+
+// MonitorAll is Monitor, and listens in the sandboxes as well that have an ID in
+// the handle's namespace, for what happens to our tables there. It is told by
+// [Monitor.RunAll].
+func (h *Handle) MonitorAll() (*Monitor, error) { return h.monitor(true) }
+
+func (h *Handle) monitor(sandboxes bool) (*Monitor, error) {
 	cfg := &netlink.Config{}
 	if h.ns != nil {
 		cfg.NetNS = int(h.ns.Fd())
@@ -38,7 +45,10 @@ func (h *Handle) Monitor() (*Monitor, error) {
 		return nil, failure("watch the firewall", err)
 	}
 	_ = c.SetReadBuffer(monitorBuffer)
-	if err := c.JoinGroup(groupNFTables); err != nil {
+	if sandboxes {
+		err = c.SetOption(netlink.ListenAllNSID, true)
+	}
+	if err := errors.Join(err, c.JoinGroup(groupNFTables)); err != nil {
 		c.Close()
 		return nil, failure("watch the firewall", err)
 	}
@@ -57,27 +67,37 @@ func (m *Monitor) Close() error { return errors.Join(m.conn.Close(), m.lock.Clos
 // goroutine at a time, until ctx is done; that is no error. lost says that
 // there were more than could be told.
 func (m *Monitor) Run(ctx context.Context, changed func(lost bool)) error {
+	return m.RunAll(ctx, func(_ int, lost bool) { changed(lost) })
+}
+
+// RunAll is Run, and says where it was: the ID of the sandbox, or -1 for the
+// handle's own namespace and where much was lost.
+func (m *Monitor) RunAll(ctx context.Context, changed func(sandbox int, lost bool)) error {
 	stop := context.AfterFunc(ctx, func() {
 		_ = m.conn.SetReadDeadline(time.Unix(1, 0)) // Close would wait for Receive
 		m.lock.Close()
 	})
 	defer stop()
-	told := make(chan bool)
+	type event struct {
+		sandbox int
+		lost    bool
+	}
+	told := make(chan event)
 	done := make(chan error, 2)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	tell := func(lost bool) {
+	tell := func(sandbox int, lost bool) {
 		select {
-		case told <- lost:
+		case told <- event{sandbox, lost}:
 		case <-ctx.Done():
 		}
 	}
 	go func() { done <- m.receive(ctx, tell) }()
-	go func() { done <- m.readLegacy(tell) }()
+	go func() { done <- m.readLegacy(func(lost bool) { tell(-1, lost) }) }()
 	for {
 		select {
-		case lost := <-told:
-			changed(lost)
+		case e := <-told:
+			changed(e.sandbox, e.lost)
 		case err := <-done:
 			if ctx.Err() != nil {
 				return nil
@@ -90,33 +110,74 @@ func (m *Monitor) Run(ctx context.Context, changed func(lost bool)) error {
 }
 
 // receive reads events of nftables, which come by transaction: what it changed,
-// and at its end who did it.
-func (m *Monitor) receive(ctx context.Context, tell func(lost bool)) error {
-	worse := false
+// and at its end who did it. Those of several namespaces come between each other.
+func (m *Monitor) receive(ctx context.Context, tell func(sandbox int, lost bool)) error {
+	raw, err := m.conn.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("watch the firewall: %w", err)
+	}
+	worse := map[int]bool{}
+	buf, control := make([]byte, 64<<10), make([]byte, 64)
 	for {
-		msgs, err := m.conn.Receive()
-		if ctx.Err() != nil {
+		var n, cn, flags int
+		var rerr error
+		err := raw.Read(func(fd uintptr) bool {
+			n, cn, flags, _, rerr = unix.Recvmsg(int(fd), buf, control, 0)
+			return !errors.Is(rerr, unix.EAGAIN)
+		})
+		switch {
+		case ctx.Err() != nil:
 			return nil
-		}
-		if errors.Is(err, unix.ENOBUFS) {
-			worse = false
-			tell(true)
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("watch the firewall: %w", err)
-		}
-		for _, msg := range msgs {
-			if kind := uint16(msg.Header.Type) & 0xff; kind != unix.NFT_MSG_NEWGEN {
-				worse = worse || worsens(kind, msg.Data)
-				continue
+		case errors.Is(rerr, unix.ENOBUFS), flags&unix.MSG_TRUNC != 0:
+			clear(worse)
+			tell(-1, true)
+		case errors.Is(rerr, unix.EINTR):
+		case err != nil || rerr != nil:
+			return fmt.Errorf("watch the firewall: %w", errors.Join(err, rerr))
+		default:
+			sandbox := sandboxOf(control[:cn])
+			if transactions(buf[:n], sandbox, worse) {
+				tell(sandbox, false)
 			}
-			if worse && !byUs(msg.Data) {
-				tell(false)
-			}
-			worse = false
 		}
 	}
+}
+
+// transactions reads events of a namespace and reports whether one ends that may
+// be for the worse. Whoever is in a sandbox can call itself as it likes, so there
+// even what we do counts.
+func transactions(b []byte, sandbox int, worse map[int]bool) (tell bool) {
+	for len(b) >= unix.NLMSG_HDRLEN {
+		size := int(binary.NativeEndian.Uint32(b))
+		if size < unix.NLMSG_HDRLEN || size > len(b) {
+			return tell
+		}
+		kind, data := binary.NativeEndian.Uint16(b[4:])&0xff, b[unix.NLMSG_HDRLEN:size]
+		switch {
+		case kind == unix.NFT_MSG_NEWGEN:
+			tell = tell || worse[sandbox] && (sandbox >= 0 || !byUs(data))
+			delete(worse, sandbox)
+		case worsens(kind, data) && (sandbox < 0 || text(data, 1) == Table):
+			worse[sandbox] = true
+		}
+		b = b[min((size+3)&^3, len(b)):]
+	}
+	return tell
+}
+
+// sandboxOf returns the ID of the namespace that an event is from, -1 for the
+// socket's own.
+func sandboxOf(control []byte) int {
+	ms, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return -1
+	}
+	for _, m := range ms {
+		if m.Header.Level == unix.SOL_NETLINK && m.Header.Type == unix.NETLINK_LISTEN_ALL_NSID && len(m.Data) >= 4 {
+			return int(int32(binary.NativeEndian.Uint32(m.Data)))
+		}
+	}
+	return -1
 }
 
 // worsens reports whether the event may be for the worse: rules, chains and
