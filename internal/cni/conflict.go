@@ -93,8 +93,8 @@ func apart(ctx context.Context) error {
 }
 
 // probe returns which of the attachment's addresses somebody else has, by asking
-// on its link before that has them. The link is down again then: when it comes
-// up with its addresses it announces them.
+// on its link before that has them. The link stays up, so that from now on it
+// hears who asks for them.
 func probe(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment) (used []ipam.Conflict, err error) {
 	var addrs []netip.Addr
 	v6 := false
@@ -118,7 +118,7 @@ func probe(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment) (us
 				used = append(used, ipam.Conflict{Addr: addr, MAC: mac})
 			}
 		}
-		return errors.Join(err, h.Set(ctx, a.Link, link.Change{Down: true}))
+		return err
 	})
 	return used, err
 }

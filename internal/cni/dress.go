@@ -19,8 +19,9 @@ const dadTimeout = 10 * time.Second
 // it up. It needs no undoing: all of it ends with the link.
 //
 // The order matters. IPv4 addresses come first, for the link announces them
-// when it comes up (arp_notify); IPv6 ones need a link that is up. An address
-// that a container had before may be in neighbours' caches with another MAC.
+// when it comes up (arp_notify), unless it is up because they were probed; IPv6
+// ones need a link that is up. An address that a container had before may be in
+// neighbours' caches with another MAC.
 func dress(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment, routes []bowline.Route, waits bool) error {
 	return inSandbox(ctx, sandbox, func(h *link.Handle) error {
 		l, err := h.Get(ctx, a.Link)
@@ -50,11 +51,30 @@ func dress(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment, rou
 				return err
 			}
 		}
-		if v6 && !a.Quiet {
-			return h.AnnounceIPv6(ctx, l, announced(a)...)
-		}
-		return nil
+		return announce(ctx, h, l, a)
 	})
+}
+
+// announce tells neighbours what the kernel does not, l being what the link was
+// before it came up with its addresses.
+func announce(ctx context.Context, h *link.Handle, l link.Info, a bowline.Attachment) error {
+	var v4, v6 []netip.Addr
+	for _, p := range a.Addrs {
+		if is6(p) {
+			v6 = append(v6, p.Addr())
+		} else if l.Up {
+			v4 = append(v4, p.Addr())
+		}
+	}
+	if len(v4) > 0 && !a.Quiet {
+		if err := h.AnnounceIPv4(ctx, l, v4...); err != nil {
+			return err
+		}
+	}
+	if len(v6) > 0 && !a.Quiet {
+		return h.AnnounceIPv6(ctx, l, v6...)
+	}
+	return nil
 }
 
 func is4(p netip.Prefix) bool { return p.Addr().Is4() }

@@ -3,7 +3,6 @@ package cni
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"slices"
 	"strconv"
 
@@ -164,15 +163,4 @@ func routeText(r bowline.Route) string {
 		return r.Dst.String() + " via " + r.Via.String()
 	}
 	return r.Dst.String()
-}
-
-// announced are the addresses that neighbours are told of after the link is up.
-func announced(a bowline.Attachment) []netip.Addr {
-	var as []netip.Addr
-	for _, p := range a.Addrs {
-		if is6(p) {
-			as = append(as, p.Addr())
-		}
-	}
-	return as
 }

@@ -43,6 +43,31 @@ func (h *Handle) AnnounceIPv6(ctx context.Context, l Info, addrs ...netip.Addr) 
 	return nil
 }
 
+// AnnounceIPv4 is AnnounceIPv6 for IPv4 addresses of a link that is up: an ARP
+// request for each, from itself (RFC 5227, 2.3). Those that a link has when it
+// comes up the kernel announces by itself ([Change.ARPNotify]).
+func (h *Handle) AnnounceIPv4(ctx context.Context, l Info, addrs ...netip.Addr) error {
+	what := "announce addresses of link " + l.Name
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if dry := h.conn.dry; dry != nil {
+		dry.Plan.Add(plan.Link, dry.name, "announce %v at dev %s", addrs, l.Name)
+		return nil
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("%s: open packet socket: %w", what, err)
+	}
+	defer func() { go unix.Close(fd) }() // a grace period of the kernel
+	for _, a := range addrs {
+		if err := unix.Sendto(fd, arpRequest(a, a, l.MAC), 0, &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ARP), Ifindex: l.Index}); err != nil {
+			return fmt.Errorf("%s: send: %w", what, err)
+		}
+	}
+	return nil
+}
+
 // advertisement returns the ICMPv6 message; the kernel fills in the checksum.
 func advertisement(a netip.Addr, mac []byte) []byte {
 	const override = 0x20

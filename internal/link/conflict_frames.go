@@ -33,7 +33,7 @@ const (
 // probe returns the frame that asks who has the address.
 func probe(a netip.Addr, mac net.HardwareAddr) []byte {
 	if a.Is4() {
-		return arpProbe(a, mac)
+		return arpRequest(netip.IPv4Unspecified(), a, mac)
 	}
 	return solicitation(a, mac)
 }
@@ -42,11 +42,12 @@ func ether(to, from net.HardwareAddr, proto uint16) []byte {
 	return binary.BigEndian.AppendUint16(slices.Concat(to, from), proto)
 }
 
-func arpProbe(a netip.Addr, mac net.HardwareAddr) []byte {
+// arpRequest asks on behalf of from, which may be nobody yet.
+func arpRequest(from, a netip.Addr, mac net.HardwareAddr) []byte {
 	b := ether(net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, mac, unix.ETH_P_ARP)
 	b = append(b, 0, 1, 8, 0, 6, 4, 0, 1) // Ethernet, IPv4, their lengths, request
-	b = append(b, mac...)
-	b = append(b, make([]byte, 4+6)...) // the sender has no address, the target no MAC
+	b = append(append(b, mac...), from.AsSlice()...)
+	b = append(b, 0, 0, 0, 0, 0, 0) // the target's MAC
 	return append(b, a.AsSlice()...)
 }
 

@@ -85,7 +85,8 @@ type Info struct {
 	Master int // index of the bridge that it is a port of, or 0
 	Alias  string
 	Up     bool // administratively
-	// Carrier says that there is a wire and somebody at its other end, now.
+	// Carrier says that the link can send: it is up, there is somebody at the
+	// other end, and a bridge there has taken note of that.
 	Carrier bool
 }
 
@@ -161,7 +162,7 @@ func parseLink(body []byte) (Info, error) {
 		kind = ""
 	}
 	// The library's address is a part of body, which the next answer overwrites.
-	return Info{a.Name, a.Index, kind, slices.Clone(a.HardwareAddr), a.MTU, a.MasterIndex, a.Alias, a.Flags&net.FlagUp != 0, a.RawFlags&unix.IFF_LOWER_UP != 0}, nil
+	return Info{a.Name, a.Index, kind, slices.Clone(a.HardwareAddr), a.MTU, a.MasterIndex, a.Alias, a.Flags&net.FlagUp != 0, a.RawFlags&unix.IFF_RUNNING != 0}, nil
 }
 
 // A Change is what [Handle.Set] changes on a link; zero fields stay as they are.
