@@ -30,19 +30,18 @@ func (d *NetworkDriver) probe(ctx context.Context, n Network, att bowline.Attach
 		return err
 	}
 	var texts []string
+	then := ""
 	for _, c := range used {
 		d.log.WarnContext(ctx, "address is in use by another host", "address", c.Addr, "mac", c.MAC.String())
 		ours, err := ipam.OpenPools().Quarantine(ctx, c)
 		if err != nil {
 			d.log.WarnContext(ctx, "address not put into quarantine", "address", c.Addr, "error", err)
+		} else if ours {
+			then = fmt.Sprintf("; bowline's pools leave it alone for %v, so the next container gets another one", ipam.DefaultQuarantine)
 		}
-		text := c.String()
-		if ours && err == nil {
-			text += fmt.Sprintf(" and is left alone for %v now; try again for another one", ipam.DefaultQuarantine)
-		}
-		texts = append(texts, text)
+		texts = append(texts, "address "+c.String())
 	}
-	return bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("network %.12s: address %s", n.ID, strings.Join(texts, "; address ")))
+	return bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("network %.12s: %s%s", n.ID, strings.Join(texts, ", "), then))
 }
 
 // conflicts asks on the attachment's link. It does so in a namespace that has

@@ -18,15 +18,19 @@ func (h *host) lan(addrs ...string) *sandbox {
 	h.t.Helper()
 	m := h.sandbox("lan")
 	h.run("ip", "link", "add", "br-web", "up", "type", "bridge")
-	h.t.Cleanup(func() { h.run("ip", "link", "delete", "br-web") })
 	h.run("ip", "link", "add", "nic0", "type", "veth", "peer", "name", "lan0", "netns", m.path)
-	h.t.Cleanup(func() { h.run("ip", "link", "delete", "nic0") })
+	h.t.Cleanup(h.removeLAN)
 	h.run("ip", "link", "set", "nic0", "master", "br-web", "up")
 	m.run("ip", "link", "set", "lan0", "address", lanMAC, "up")
 	for _, a := range addrs {
 		m.run("ip", "addr", "add", a, "dev", "lan0", "nodad")
 	}
 	return m
+}
+
+func (h *host) removeLAN() {
+	h.try("ip", "link", "delete", "br-web")
+	h.try("ip", "link", "delete", "nic0")
 }
 
 // onLAN is a network on the LAN, where others give addresses too.

@@ -61,6 +61,7 @@ func TestDocker(t *testing.T) {
 		{"live restore", dockerLiveRestore},
 		{"faults", dockerFaults},
 		{"addresses of ours", dockerIPAM},
+		{"address conflict", dockerConflict},
 	} {
 		t.Run(sub.name, func(t *testing.T) {
 			outer := h.t
