@@ -129,7 +129,7 @@ func moments() []moment {
 		}, 0},
 		{"IpamDriver.RequestAddress", address("10.77.0.1", gateway), 0},
 		{"NetworkDriver.CreateNetwork", func(*life) any {
-			return m{"NetworkID": "n", "Options": m{"com.docker.network.generic": m{"macspoofchk": "true", "policy": "deny egress tcp 25"}},
+			return m{"NetworkID": "n", "Options": m{"com.docker.network.generic": m{"macspoofchk": "true", "policy": "deny egress tcp 25", "acd": "true"}},
 				"IPv4Data": []any{m{"AddressSpace": "bowlineLocal", "Pool": "10.77.0.0/24", "Gateway": "10.77.0.1/24"}}, "IPv6Data": []any{}}
 		}, 0},
 		{"IpamDriver.RequestAddress", address("10.77.0.2", m{}), 0},
