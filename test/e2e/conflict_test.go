@@ -81,7 +81,7 @@ func TestConflict(t *testing.T) {
 			t.Parallel()
 			h := newHost(t)
 			h.lan(tt.lan...)
-			c := onLAN(web4, web6)
+			c := onLAN(web4, web6).with("macspoofchk", true).with("policy", []any{"deny egress tcp 25", "deny egress udp", "deny ingress tcp"})
 			a, b := h.sandbox("a"), h.sandbox("b")
 			r, log, err := a.addLogged(c)
 			if err != nil || r.addr("4") != tt.want4 || r.addr("6") != tt.want6 {
