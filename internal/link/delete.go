@@ -18,9 +18,9 @@ func isExist(err error) bool { return errors.Is(err, unix.EEXIST) }
 //
 // Deleting waits 10 to 30 ms for the kernel to let go of a link after it is
 // gone for everybody, once for all that are deleted together. With h.Detach the
-// wait is left to a child process: when Delete returns, all are gone and their
+// wait is left to a child process, or a thread with h.Stays: when Delete returns, all are gone and their
 // names are free; what is left to do happens in the kernel and cannot be
-// interrupted, not even by killing the child.
+// interrupted, not even by killing who waits.
 func (h *Handle) Delete(ctx context.Context, names ...string) error {
 	return h.DeleteIf(ctx, nil, names...)
 }

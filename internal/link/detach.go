@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -11,14 +12,15 @@ import (
 )
 
 // deleteDetached sends the request, which deletes the links with those indexes,
-// and returns as soon as the kernel has announced that all are gone, while a
-// child process sits out the rest of the system call.
+// and returns as soon as the kernel has announced that all are gone, while
+// somebody else sits out the rest of the system call: a child process, or a
+// thread if this process stays.
 //
 // The announcement (RTM_DELLINK) comes after the device and its peer have been
 // taken off all lists, and before rtnl_unlock starts to wait for the grace
 // period (netdev_run_todo in net/core/dev.c): from then on nobody can find,
-// use or be in the way of the name. A thread would not do instead of a process:
-// whoever waits for this process would wait for its threads.
+// use or be in the way of the name. Of a process that ends with the call a thread
+// would not do: whoever waits for the process waits for its threads.
 func (h *Handle) deleteDetached(deletion *msg, indexes []int) error {
 	var watch, send int = -1, -1
 	err := h.inside(func() (err error) {
@@ -36,24 +38,44 @@ func (h *Handle) deleteDetached(deletion *msg, indexes []int) error {
 		return fmt.Errorf("pipe: %w", err)
 	}
 	defer closeAll(&alive[0], &alive[1])
-	keep := -1
-	if h.Keep != nil {
-		keep = h.Keep()
+	var reap func()
+	if h.Stays {
+		reap = func() {}
+		request, s, a := slices.Clone(deletion.finish(1)), send, alive[1]
+		send, alive[1] = -1, -1 // the thread's now
+		go func() {
+			_, _ = unix.Write(s, request)
+			closeAll(&s, &a)
+		}()
+	} else if reap, err = h.forkWaiter(send, &alive[1], deletion.finish(1)); err != nil {
+		return err
 	}
-	pid, err := forkWrite(send, alive[1], keep, deletion.finish(1))
-	if err != nil {
-		return fmt.Errorf("start child: %w", err)
-	}
-	closeAll(&alive[1])
 	gone, err := waitGone(watch, alive[0], indexes)
 	if err != nil || gone {
 		return err
 	}
-	// The child ended and nothing was announced: the kernel refused, or the
+	// The system call ended and nothing was announced: the kernel refused, or the
 	// link was gone before. Ask again, this time for the answer.
-	var status unix.WaitStatus
-	_, _ = unix.Wait4(pid, &status, 0, nil)
+	reap()
 	return orGone(h.conn.do(deletion))
+}
+
+// forkWaiter leaves the request to a child, to which alive goes. reap waits for
+// its end.
+func (h *Handle) forkWaiter(send int, alive *int, request []byte) (reap func(), err error) {
+	keep := -1
+	if h.Keep != nil {
+		keep = h.Keep()
+	}
+	pid, err := forkWrite(send, *alive, keep, request)
+	if err != nil {
+		return nil, fmt.Errorf("start child: %w", err)
+	}
+	closeAll(alive)
+	return func() {
+		var status unix.WaitStatus
+		_, _ = unix.Wait4(pid, &status, 0, nil)
+	}, nil
 }
 
 // waitGone waits for the announcements, or for the child's end: then it is false.

@@ -25,6 +25,7 @@ type Handle struct {
 	conn   *conn
 	ns     bowline.Namespace // nil: the namespace of the process
 	Detach bool              // Delete does not wait for the kernel's last grace period, see [Handle.Delete]
+	Stays  bool              // the process goes on after a detached Delete, so a thread of it waits instead of a child
 	// Keep, if set, returns a file that the child of a detached Delete holds
 	// open to its end, or -1: one whose closing waits, too.
 	Keep func() int

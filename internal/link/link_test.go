@@ -76,25 +76,34 @@ func TestCreateVeth(t *testing.T) {
 	}
 }
 
+// detached are the ways to delete.
+func detached() map[string]func(*link.Handle) {
+	return map[string]func(*link.Handle){
+		"no":          func(*link.Handle) {},
+		"to a child":  func(h *link.Handle) { h.Detach = true },
+		"to a thread": func(h *link.Handle) { h.Detach, h.Stays = true, true },
+	}
+}
+
 func TestDelete(t *testing.T) {
 	t.Parallel()
-	for _, detach := range []bool{false, true} {
+	for detach, set := range detached() {
 		sandbox := netnstest.New(t)
 		host, inside := open(t), openIn(t, sandbox)
-		host.Detach = detach
+		set(host)
 		for range 3 { // the names must be free for an ADD right after
 			bridgeWithVeth(t, host, sandbox, nil)
 			if err := host.Delete(t.Context(), "outer"); err != nil {
 				t.Fatal(err)
 			}
 			if names, err := inside.Names(t.Context()); err != nil || len(names) != 0 {
-				t.Errorf("detach %v: sandbox has %v, %v afterwards", detach, names, err)
+				t.Errorf("detach %s: sandbox has %v, %v afterwards", detach, names, err)
 			}
 			if err := host.Delete(t.Context(), "br0"); err != nil {
 				t.Fatal(err)
 			}
 			if names, err := host.Names(t.Context()); err != nil || len(names) != 0 {
-				t.Errorf("detach %v: host has %v, %v afterwards", detach, names, err)
+				t.Errorf("detach %s: host has %v, %v afterwards", detach, names, err)
 			}
 			if err := host.Delete(t.Context(), "outer"); err != nil {
 				t.Errorf("delete of nothing: %v", err)
@@ -105,10 +114,10 @@ func TestDelete(t *testing.T) {
 
 func TestDeleteTogether(t *testing.T) {
 	t.Parallel()
-	for _, detach := range []bool{false, true} {
+	for detach, set := range detached() {
 		sandbox := netnstest.New(t)
 		host, inside := open(t), openIn(t, sandbox)
-		host.Detach = detach
+		set(host)
 		bridgeWithVeth(t, host, sandbox, nil)
 		other := link.Veth{Name: "other", Peer: "eth1", PeerNS: sandbox}
 		if err := host.CreateVeth(t.Context(), other); err != nil {
@@ -118,10 +127,10 @@ func TestDeleteTogether(t *testing.T) {
 			t.Fatal(err)
 		}
 		if names, err := host.Names(t.Context()); err != nil || !slices.Equal(names, []string{"br0"}) {
-			t.Errorf("detach %v: host has %v, %v afterwards, want br0", detach, names, err)
+			t.Errorf("detach %s: host has %v, %v afterwards, want br0", detach, names, err)
 		}
 		if names, err := inside.Names(t.Context()); err != nil || len(names) != 0 {
-			t.Errorf("detach %v: sandbox has %v, %v afterwards", detach, names, err)
+			t.Errorf("detach %s: sandbox has %v, %v afterwards", detach, names, err)
 		}
 		if err := host.Delete(t.Context(), "outer", "other"); err != nil {
 			t.Errorf("delete of nothing: %v", err)
@@ -242,10 +251,10 @@ func TestVerbsAskTheirContext(t *testing.T) {
 }
 
 func BenchmarkDelete(b *testing.B) {
-	for name, detach := range map[string]bool{"wait": false, "detach": true} {
-		b.Run(name, func(b *testing.B) {
+	for name, set := range detached() {
+		b.Run("detach "+name, func(b *testing.B) {
 			host := open(b)
-			host.Detach = detach
+			set(host)
 			sandbox := netnstest.New(b)
 			for b.Loop() {
 				b.StopTimer()
