@@ -27,10 +27,7 @@ func dockerPath(ctx context.Context, o options, e engines) error {
 	}
 	base := &lane{name: "raw veth", a: raw[0], b: raw[1], addr: "10.11.0.2", rate: map[string][]float64{}}
 	lanes := []dockerLane{{lane: base}}
-	for _, r := range []*rival{
-		{name: "docker0", engine: e.theirs, network: "bridge"}, {name: "Docker's own, made by the user", engine: e.theirs, network: "net"},
-		{name: "bowline-bridge", engine: e.ours, network: "net"},
-	} {
+	for _, r := range []*rival{e.builtIn(), e.user(), e.bowline()} {
 		l, err := r.lane(ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
@@ -88,12 +85,7 @@ func (r *rival) lane(ctx context.Context) (*lane, error) {
 // dockerPorts measures connections from outside to a published port, of one
 // container with one, and then of another with very many beside it.
 func dockerPorts(ctx context.Context, o options, e engines) error {
-	var ps []*publication
-	rivals := []*rival{
-		{name: "bowline-bridge", engine: e.ours, network: "net"},
-		{name: "Docker's built-in bridge", engine: e.theirs, network: "bridge"},
-		{name: "Docker's built-in bridge, no proxy", engine: e.noProxy, network: "bridge"},
-	}
+	rivals := []*rival{e.bowline(), e.builtIn(), e.withoutProxy()}
 	clients := map[*engine]*attachment{}
 	for _, r := range rivals {
 		out, err := r.engine.outside()
@@ -106,7 +98,7 @@ func dockerPorts(ctx context.Context, o options, e engines) error {
 	head("Docker: TCP connections from outside to a published port, both ends on one core", "network", "ports published", "connections /s", "× its own with 1", "× bowline with 1", "target")
 	one := map[string]float64{}
 	for _, count := range []int{1, o.count(1000, 20)} {
-		ps = nil
+		var ps []*publication
 		for _, r := range rivals {
 			p, err := r.publish(ctx, count)
 			if err != nil {

@@ -75,7 +75,7 @@ func run() error {
 	var o options
 	flag.StringVar(&o.ours, "ours", "bin", "`DIR` of our binaries")
 	flag.StringVar(&o.reference, "reference", ".cache/ref", "`DIR` of the reference plugins")
-	flag.BoolVar(&o.quick, "quick", false, "few rounds: under a minute, for a first look")
+	flag.BoolVar(&o.quick, "quick", false, "few rounds: a minute or two, for a first look")
 	flag.BoolVar(&o.long, "long", false, "the full chain with 1000 attachments, too: some ten minutes more")
 	flag.Parse()
 	for _, dir := range []*string{&o.ours, &o.reference} {
