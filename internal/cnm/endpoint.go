@@ -120,12 +120,20 @@ func (d *NetworkDriver) createEndpoint(ctx context.Context, r createEndpointRequ
 }
 
 // attach has the driver make e, and n before it: after a reboot, or when
-// somebody removed the bridge, all that is left of n is its record.
-func (d *NetworkDriver) attach(ctx context.Context, n Network, e bowline.EndpointSpec) (bowline.Attachment, error) {
-	if err := d.Driver.CreateNetwork(ctx, n.Config()); err != nil {
-		return bowline.Attachment{}, err
+// somebody removed the bridge, all that is left of n is its record. Where
+// networks are watched n is made if it is gone; what else may be wrong with it is
+// made right by who watches, and be it because of the event that e is.
+func (d *NetworkDriver) attach(ctx context.Context, n Network, e bowline.EndpointSpec) (att bowline.Attachment, err error) {
+	made := d.Watched != nil && d.Watched()
+	if made {
+		att, err = d.Driver.CreateEndpoint(ctx, n.Config(), e)
+		made = !errors.Is(err, bowline.ErrUnknown)
 	}
-	att, err := d.Driver.CreateEndpoint(ctx, n.Config(), e)
+	if !made {
+		if err = d.Driver.CreateNetwork(ctx, n.Config()); err == nil {
+			att, err = d.Driver.CreateEndpoint(ctx, n.Config(), e)
+		}
+	}
 	if err != nil {
 		return bowline.Attachment{}, err
 	}

@@ -30,6 +30,10 @@ type NetworkDriver struct {
 	// namespace of the process, which must be that of dockerd.
 	LinkExists func(name string) (bool, error)
 
+	// Watched tells whether somebody sees each change of the host and repairs
+	// networks: then endpoints need not make sure of theirs. nil: nobody does.
+	Watched func() bool
+
 	log         *slog.Logger
 	networks    Networks
 	endpoints   state.Endpoints

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/netns/netnstest"
 	"github.com/bowline-net/bowline/internal/state"
 )
@@ -140,6 +141,42 @@ func TestSameNetworkAgain(t *testing.T) {
 	status, got := p.call("NetworkDriver.CreateNetwork", network("n", `"mtu":"1400"`))
 	if want := "network n: there already with other pools or options"; status != 500 || errOf(t, got) != want {
 		t.Errorf("other options: %d %s, want %s", status, got, want)
+	}
+}
+
+// TestWatched: an endpoint of a network that is watched makes sure of it only if
+// it is gone.
+func TestWatched(t *testing.T) {
+	stateDirs(t)
+	r := newRecorder()
+	p := newPlugin(t, r)
+	watched := true
+	p.d.Watched = func() bool { return watched }
+	p.must("NetworkDriver.CreateNetwork", network("n", ``))
+	for _, tt := range []struct {
+		name    string
+		watched bool
+		err     error
+		want    string
+	}{
+		{"watched", true, nil, "CreateEndpoint"},
+		{"gone", true, bowline.ErrUnknown, "CreateEndpoint CreateNetwork CreateEndpoint DeleteEndpoint"},
+		{"broken", true, bowline.ErrUnavailable, "CreateEndpoint DeleteEndpoint"},
+		{"not watched", false, nil, "CreateNetwork CreateEndpoint"},
+	} {
+		r.taken()
+		watched, r.fail["CreateEndpoint"] = tt.watched, tt.err
+		if status, got := p.call("NetworkDriver.CreateEndpoint", endpoint("n", tt.name)); (status == 200) != (tt.err == nil) {
+			t.Errorf("%s: %d %s", tt.name, status, got)
+		}
+		var methods []string
+		for _, c := range r.taken() {
+			method, _, _ := strings.Cut(c, " ")
+			methods = append(methods, method)
+		}
+		if got := strings.Join(methods, " "); got != tt.want {
+			t.Errorf("%s: driver got %s, want %s", tt.name, got, tt.want)
+		}
 	}
 }
 

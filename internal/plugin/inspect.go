@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/bowline-net/bowline"
@@ -22,6 +23,8 @@ type inspector struct {
 	// again is when to look again at what it was too early for, or what somebody
 	// else held; zero: never.
 	again time.Time
+	// watching is true while nothing that happens goes unseen.
+	watching *atomic.Bool
 }
 
 // lookAgain makes sure of a look at that time.
@@ -44,7 +47,7 @@ func (s Spec) inspectorOf(d bowline.Driver) (*inspector, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %s cannot tell what differs", bowline.ErrUnavailable, s.Name)
 	}
-	return &inspector{Spec: s, driver: in}, nil
+	return &inspector{Spec: s, driver: in, watching: new(atomic.Bool)}, nil
 }
 
 // diff returns what differs at each target. It looks into the sandboxes for which

@@ -65,7 +65,12 @@ func (s Spec) serve(ctx context.Context, call *call) error {
 		beside.Go(func() { serveMetrics(ctx, bowline, o.metrics, call.stderr, log) })
 	}
 	if o.repair {
-		beside.Go(func() { s.keepRight(ctx, d, log) })
+		if in, err := s.inspectorOf(d); err != nil {
+			log.Error("nothing is repaired", "error", err)
+		} else {
+			c.Network.Watched = in.watching.Load
+			beside.Go(func() { in.keepRight(ctx, log) })
+		}
 	}
 	return cnm.Serve(ctx, c)
 }

@@ -39,7 +39,13 @@ func (in *inspector) watch(ctx context.Context, report func([]Finding, error)) e
 	defer cancel()
 	p := pending{signal: make(chan struct{}, 1)}
 	ended := make(chan error, 1)
-	go func() { ended <- w.Watch(ctx, func() { p.add(bowline.Event{All: true}) }, p.add) }()
+	go func() {
+		defer in.watching.Store(false)
+		ended <- w.Watch(ctx, func() {
+			in.watching.Store(true)
+			p.add(bowline.Event{All: true})
+		}, p.add)
+	}()
 	var told tidings
 	fights := 0
 	for {
@@ -70,8 +76,8 @@ func (in *inspector) watch(ctx context.Context, report func([]Finding, error)) e
 
 // keepRight is watch for a process that serves, as a part of it: what it does is
 // logged, and if it cannot, then it is not done.
-func (s Spec) keepRight(ctx context.Context, d bowline.Driver, log *slog.Logger) {
-	in, err := s.inspectorOf(d)
+func (in *inspector) keepRight(ctx context.Context, log *slog.Logger) {
+	var err error
 	for err == nil && ctx.Err() == nil {
 		err = in.watch(ctx, func(fs []Finding, err error) {
 			if err != nil {
