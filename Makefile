@@ -43,7 +43,7 @@ build: ## static binaries into bin/
 	@$(BUILD) -o bin/ ./runtime/bowline ./ipam/bowline-ipam $(addprefix ./plugins/,$(DRIVERS))
 	@for d in $(DRIVERS); do mv bin/$$d bin/bowline-$$d; done
 
-bench: build ## side by side with the reference plugins; BENCH=-quick for a minute's worth
+bench: build ## side by side with the reference plugins; BENCH=-quick for a first look
 	@hack/setup.sh test
 	@go build -o .cache/bin/bench ./bench
 	@$(SUDO) .cache/bin/bench -ours bin -reference .cache/ref $(BENCH)
