@@ -50,7 +50,7 @@ func Open(ns bowline.Namespace) (*Handle, error) {
 func (h *Handle) In(ns bowline.Namespace) (*Handle, error) {
 	in, err := h.open(ns)
 	if err == nil {
-		in.Detach = h.Detach
+		in.Detach, in.Stays, in.Keep = h.Detach, h.Stays, h.Keep
 	}
 	return in, err
 }

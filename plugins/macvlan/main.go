@@ -26,7 +26,7 @@ func main() {
 			if err != nil {
 				return nil, err
 			}
-			d.host.Detach = oneShot
+			d.host.Detach, d.host.Stays, d.host.Keep = true, !oneShot, d.rules.Socket
 			return d, nil
 		},
 		Explain: func(links *link.Dry) (bowline.Driver, error) {

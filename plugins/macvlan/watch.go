@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
 )
 
 var _ bowline.Watcher = (*driver)(nil)
@@ -15,7 +16,11 @@ func (d *driver) Watch(ctx context.Context, ready func(), changed func(bowline.E
 	if err != nil {
 		return err
 	}
-	defer links.Close()
+	rules, err := d.rules.MonitorAll()
+	if err != nil {
+		links.Close()
+		return err
+	}
 	ready()
-	return links.Run(ctx, changed)
+	return endpoint.Watch(ctx, links, rules, changed)
 }
