@@ -17,22 +17,18 @@ type dockerLane struct {
 // dockerPath measures transactions between containers of Docker, as packetPath
 // does between sandboxes.
 func dockerPath(ctx context.Context, o options, e engines) error {
-	raw, err := attachments("raw", 2)
+	base, err := rawLane()
 	if err != nil {
 		return err
 	}
-	defer closeAll(raw)
-	if err := wireRaw(raw[0], raw[1]); err != nil {
-		return err
-	}
-	base := &lane{name: "raw veth", a: raw[0], b: raw[1], addr: "10.11.0.2", rate: map[string][]float64{}}
+	defer base.close()
 	lanes := []dockerLane{{lane: base}}
 	for _, r := range []*rival{e.builtIn(), e.user(), e.bowline()} {
 		l, err := r.lane(ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
-		defer closeAll([]*attachment{l.a, l.b})
+		defer l.close()
 		off := *l
 		off.name, off.rate = l.name+", bridge netfilter off", map[string][]float64{}
 		lanes = append(lanes, dockerLane{l, r.engine, true}, dockerLane{&off, r.engine, false})

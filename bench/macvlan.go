@@ -41,15 +41,12 @@ func lanPath(ctx context.Context, o options, reference side) error {
 		{"transactions /s", func(ctx context.Context, l *lane) (float64, error) { return transactions(ctx, bare, l) }},
 		{"1 stream Gbit/s", flood(1)}, {"8 streams Gbit/s", flood(8)},
 	}
-	raw, err := attachments("raw", 2)
+	raw, err := rawLane()
 	if err != nil {
 		return err
 	}
-	defer closeAll(raw)
-	if err := wireRaw(raw[0], raw[1]); err != nil {
-		return err
-	}
-	lanes := []*lane{{name: "raw veth", a: raw[0], b: raw[1], addr: "10.11.0.2", rate: map[string][]float64{}}}
+	defer raw.close()
+	lanes := []*lane{raw}
 	for _, s := range []side{ourSide(o), reference} {
 		h, err := newHost(o, s)
 		if err != nil {
@@ -60,7 +57,7 @@ func lanPath(ctx context.Context, o options, reference side) error {
 		if err != nil {
 			return err
 		}
-		defer closeAll([]*attachment{l.a, l.b})
+		defer l.close()
 		lanes = append(lanes, l)
 	}
 	lanes[1].name, lanes[1].target = "bowline-macvlan", 0.95

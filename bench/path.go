@@ -30,15 +30,12 @@ type lane struct {
 // calls show the kernel's path, ends that use Go's net package what a program
 // sees of it.
 func packetPath(ctx context.Context, o options) error {
-	raw, err := attachments("raw", 2)
+	raw, err := rawLane()
 	if err != nil {
 		return err
 	}
-	defer closeAll(raw)
-	if err := wireRaw(raw[0], raw[1]); err != nil {
-		return err
-	}
-	lanes := []*lane{{name: "raw veth", a: raw[0], b: raw[1], addr: "10.11.0.2", rate: map[string][]float64{}}}
+	defer raw.close()
+	lanes := []*lane{raw}
 	reference := side{name: "reference bridge", short: "bridge", bin: o.reference, backend: "iptables"}
 	for _, s := range []side{ourSide(o), reference} {
 		for _, filtered := range []bool{false, true} {
@@ -56,7 +53,7 @@ func packetPath(ctx context.Context, o options) error {
 			if err != nil {
 				return err
 			}
-			defer closeAll([]*attachment{l.a, l.b})
+			defer l.close()
 			if filtered {
 				l.name += ", bridge netfilter on"
 			} else if s.ours {
@@ -128,6 +125,22 @@ func between(ctx context.Context, h *host, n network) (*lane, error) {
 	}
 	addr, err := address(as[1])
 	return &lane{name: h.side.name, a: as[0], b: as[1], addr: addr, rate: map[string][]float64{}}, err
+}
+
+func (l *lane) close() { closeAll([]*attachment{l.a, l.b}) }
+
+// rawLane is the least that there can be between two sandboxes.
+func rawLane() (*lane, error) {
+	raw, err := attachments("raw", 2)
+	if err != nil {
+		return nil, err
+	}
+	l := &lane{name: "raw veth", a: raw[0], b: raw[1], addr: "10.11.0.2", rate: map[string][]float64{}}
+	if err := wireRaw(l.a, l.b); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
 }
 
 // wireRaw joins two sandboxes by a veth pair, the least there can be.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"strconv"
 
@@ -20,31 +19,14 @@ func (d *driver) Diff(ctx context.Context, places []bowline.Place) []bowline.Ins
 
 // inspect calls f with each place and one survey.
 func (d *driver) inspect(ctx context.Context, places []bowline.Place, f func(*survey, context.Context, bowline.Place, options) bowline.Inspection) []bowline.Inspection {
-	all := make([]bowline.Inspection, len(places))
 	s, err := d.survey(ctx, len(places))
 	defer s.close()
-	for i, p := range places {
-		if all[i].Err = err; err != nil {
-			continue
-		}
-		o, err := parseOptions(p.Network)
-		if all[i].Err = err; err == nil {
-			all[i] = f(s, ctx, p, o)
-		}
-	}
-	return all
+	return endpoint.Each(places, err, parseOptions, func(p bowline.Place, o options) bowline.Inspection { return f(s, ctx, p, o) })
 }
 
 // CheckEndpoint implements [bowline.Driver].
 func (d *driver) CheckEndpoint(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	var found []bowline.Difference
-	for _, i := range d.Diff(ctx, []bowline.Place{{Network: n}, {Network: n, Endpoint: e}}) {
-		if i.Err != nil {
-			return i.Err
-		}
-		found = append(found, i.Found...)
-	}
-	return bowline.FirstDifference(fmt.Sprintf("network %q, endpoint %q", n.ID, e.ID), found)
+	return endpoint.Check(ctx, d, n, e)
 }
 
 func (s *survey) diff(ctx context.Context, p bowline.Place, o options) (i bowline.Inspection) {

@@ -310,26 +310,9 @@ func attachment(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, br l
 		}
 	}
 	if o.isDefaultGateway && !o.internal {
-		for _, v6 := range []bool{false, true} {
-			if gw := gatewayOf(n, e, v6); gw.IsValid() {
-				a.Gateways = append(a.Gateways, gw)
-			}
-		}
+		a.Gateways = endpoint.Gateways(n, e, poolGateway)
 	}
 	return a
-}
-
-// gatewayOf returns the gateway of the first pool of that family that the
-// endpoint has an address of.
-func gatewayOf(n bowline.NetworkConfig, e bowline.EndpointSpec, v6 bool) netip.Addr {
-	for _, a := range e.Addrs {
-		for _, p := range n.Pools {
-			if a.Addr().Is6() == v6 && p.Prefix.Contains(a.Addr()) {
-				return poolGateway(p)
-			}
-		}
-	}
-	return netip.Addr{}
 }
 
 // poolGateway is the pool's gateway, or its first host.

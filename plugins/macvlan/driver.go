@@ -217,28 +217,10 @@ func attachment(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, l li
 		Link: l.Name, MAC: l.MAC, MTU: l.MTU, Addrs: e.Addrs, DAD: o.dad, Quiet: !o.announce, Shared: o.acd,
 		Sysctls: tuning(o, e).Sysctls, Tuning: tuning(o, e).Link(),
 	}
-	if !o.defaultGateway || o.internal {
-		return a
-	}
-	for _, v6 := range []bool{false, true} {
-		if gw := gatewayOf(n, e, v6); gw.IsValid() {
-			a.Gateways = append(a.Gateways, gw)
-		}
+	if o.defaultGateway && !o.internal {
+		a.Gateways = endpoint.Gateways(n, e, func(p bowline.Pool) netip.Addr { return p.Gateway })
 	}
 	return a
-}
-
-// gatewayOf returns the gateway of the first pool of that family that the
-// endpoint has an address of and that has one.
-func gatewayOf(n bowline.NetworkConfig, e bowline.EndpointSpec, v6 bool) netip.Addr {
-	for _, a := range e.Addrs {
-		for _, p := range n.Pools {
-			if a.Addr().Is6() == v6 && p.Prefix.Contains(a.Addr()) && p.Gateway.IsValid() {
-				return p.Gateway
-			}
-		}
-	}
-	return netip.Addr{}
 }
 
 func tuning(o options, e bowline.EndpointSpec) tune.Options {
