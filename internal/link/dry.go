@@ -103,9 +103,16 @@ func (s *space) do(c *conn, ms []*msg) error {
 	defer s.mu.Unlock()
 	var failed error
 	for _, m := range ms {
+		said := ""
+		if m.moves() { // afterwards it has another name, or is somewhere else
+			said = s.say(c, m)
+		}
 		err := s.apply(c, m)
 		if err == nil {
-			s.Plan.Add(plan.Link, s.name, "%s", s.say(c, m))
+			if said == "" {
+				said = s.say(c, m)
+			}
+			s.Plan.Add(plan.Link, s.name, "%s", said)
 		} else if failed == nil {
 			failed = &kernelError{errno: err.(unix.Errno)}
 		}
@@ -167,6 +174,10 @@ func (s *space) newLink(c *conn, m *msg) error {
 		switch {
 		case index == 0:
 			return unix.ENODEV
+		case m.attr1(unix.IFLA_NET_NS_FD) != nil:
+			return s.move(c, m, index)
+		case m.moves() && s.indexOf(c, name) != 0 && s.indexOf(c, name) != index:
+			return unix.EEXIST
 		case s.made[index] != nil:
 			s.made[index] = merged(s.made[index], m)
 		default:
@@ -272,7 +283,11 @@ func merged(body []byte, m *msg) []byte {
 	binary.NativeEndian.PutUint32(out.b[8:], native32(body[8:])&^change|flags&change)
 	attrs(in[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
 		switch typ {
-		case unix.IFLA_IFNAME, unix.IFLA_LINKINFO, unix.IFLA_AF_SPEC:
+		case unix.IFLA_LINKINFO, unix.IFLA_AF_SPEC, unix.IFLA_NET_NS_FD:
+		case unix.IFLA_IFNAME:
+			if native32(in[4:]) != 0 { // else it says which link is meant
+				out.str(typ, cString(data))
+			}
 		case unix.IFLA_IFALIAS:
 			out.str(typ, cString(data)) // the kernel ends it, whoever asks need not
 		default:

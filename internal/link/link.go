@@ -48,6 +48,9 @@ func Open(ns bowline.Namespace) (*Handle, error) {
 // In opens the namespace ns as h is open: a handle that changes nothing opens
 // such a one.
 func (h *Handle) In(ns bowline.Namespace) (*Handle, error) {
+	if dry := h.conn.dry; dry != nil && dry.find(ns) == nil {
+		dry.Space("sandbox", ns, false)
+	}
 	in, err := h.open(ns)
 	if err == nil {
 		in.Detach, in.Stays, in.Keep = h.Detach, h.Stays, h.Keep

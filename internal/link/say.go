@@ -137,6 +137,10 @@ func (s *space) sayLink(c *conn, body []byte) string {
 			if to := s.byFd(native32(data)); to != nil {
 				fmt.Fprintf(&b, " netns %s", to.name)
 			}
+		case unix.IFLA_IFNAME:
+			if native32(body[4:]) != 0 { // else it says which link is meant
+				fmt.Fprintf(&b, " name %s", cString(data))
+			}
 		case unix.IFLA_AF_SPEC:
 			attrs(data, func(family uint16, data []byte) {
 				attrs(data, func(typ uint16, data []byte) {
