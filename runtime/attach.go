@@ -74,7 +74,8 @@ func (a Attachment) runtimeConf() *libcni.RuntimeConf {
 // The error wraps [bowline.ErrConflict] if the sandbox has that link, or is on
 // that network and c.IfName is empty; what was never finished is no conflict,
 // and cleared first. It wraps [bowline.ErrUnavailable] if the plugins ignored the
-// address, MAC or rates that c asks for. After an error the sandbox is as before, unless
+// address, MAC or rates that c asks for. A sandbox that shares the host's namespace
+// is a conflict, too. After an error the sandbox is as before, unless
 // the plugins failed to take back their work, too: then the record stays for
 // [Runtime.GC].
 func (r *Runtime) Connect(ctx context.Context, c ConnectSpec) (Attachment, error) {
@@ -87,6 +88,11 @@ func (r *Runtime) Connect(ctx context.Context, c ConnectSpec) (Attachment, error
 	s, err := r.live(ctx, c.Sandbox)
 	if err != nil {
 		return none, err
+	}
+	if s.Network == NetworkHost {
+		return none, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf(
+			"connect %s to %s: the sandbox shares the host's own namespace, where its link would be one of the host; want a sandbox made without --network host",
+			c.Sandbox, c.Network))
 	}
 	if err := r.clearUnfinished(ctx, s, c); err != nil {
 		return none, err

@@ -24,9 +24,16 @@ type Sandbox struct {
 	Path    string    `json:"path"` // where the namespace is mounted
 	NetnsID netns.ID  `json:"netnsID,omitzero"`
 	Adopted bool      `json:"adopted,omitempty"` // the namespace is somebody else's
+	Network string    `json:"network,omitempty"` // what is in it by itself: [NetworkNone] or [NetworkHost]; empty if adopted
 	BootID  string    `json:"bootID"`
 	Created time.Time `json:"created"`
 }
+
+// What a sandbox has before it is connected to anything.
+const (
+	NetworkNone = "none" // its loopback, which is up
+	NetworkHost = "host" // all of the host's: it shares the host's own namespace
+)
 
 // Alive reports whether the sandbox's namespace is still the one that was made.
 func (s Sandbox) Alive() bool {
@@ -38,7 +45,42 @@ func (s Sandbox) Alive() bool {
 // mounted at Path until [Runtime.RemoveSandbox]. The error wraps
 // [bowline.ErrConflict] if there is a sandbox of that name.
 func (r *Runtime) CreateSandbox(ctx context.Context, name string) (Sandbox, error) {
+	return r.createSandbox(ctx, Sandbox{Name: name, Network: NetworkNone}, func(path string) (*netns.Handle, error) {
+		h, err := netns.NewAt(path)
+		if err != nil {
+			return nil, err
+		}
+		if err := netns.Do(h, loopbackUp); err != nil {
+			h.Close()
+			return nil, errors.Join(err, netns.Remove(path))
+		}
+		return h, nil
+	})
+}
+
+// ShareSandbox makes a sandbox that is the caller's own namespace, the host's,
+// with all that is in it. It is mounted at Path, as others are, so that who
+// starts a container need not know. Nothing can be connected to it, and nothing
+// of the host goes with it.
+func (r *Runtime) ShareSandbox(ctx context.Context, name string) (Sandbox, error) {
+	return r.createSandbox(ctx, Sandbox{Name: name, Network: NetworkHost}, func(path string) (*netns.Handle, error) {
+		h, err := netns.Current()
+		if err != nil {
+			return nil, err
+		}
+		if err := h.Pin(path); err != nil {
+			h.Close()
+			return nil, err
+		}
+		return h, nil
+	})
+}
+
+// createSandbox makes the sandbox s, whose namespace make mounts at a path, or
+// leaves nothing there.
+func (r *Runtime) createSandbox(ctx context.Context, s Sandbox, make func(path string) (*netns.Handle, error)) (Sandbox, error) {
 	var none Sandbox
+	name := s.Name
 	if err := checkName("sandbox", name); err != nil {
 		return none, err
 	}
@@ -47,10 +89,8 @@ func (r *Runtime) CreateSandbox(ctx context.Context, name string) (Sandbox, erro
 		return none, err
 	}
 	defer unlock()
-	s := Sandbox{
-		Name: name, ID: newContainerID(name), Path: filepath.Join(r.netnsDir, name),
-		BootID: state.BootID(), Created: time.Now().UTC(),
-	}
+	s.ID, s.Path = newContainerID(name), filepath.Join(r.netnsDir, name)
+	s.BootID, s.Created = state.BootID(), time.Now().UTC()
 	var u undo.Stack
 	defer u.Rollback(ctx)
 	err = r.sandboxes.Create(ctx, state.Key(name), s)
@@ -63,7 +103,7 @@ func (r *Runtime) CreateSandbox(ctx context.Context, name string) (Sandbox, erro
 	u.Push("erase record of sandbox "+name, func(ctx context.Context) error {
 		return r.sandboxes.Delete(ctx, state.Key(name))
 	})
-	h, err := netns.NewAt(s.Path)
+	h, err := make(s.Path)
 	if errors.Is(err, fs.ErrExist) {
 		return none, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf(
 			"sandbox %q: %s exists already, without a record; \"bowline sandbox rm %s\" removes it", name, s.Path, name))
@@ -73,9 +113,6 @@ func (r *Runtime) CreateSandbox(ctx context.Context, name string) (Sandbox, erro
 	}
 	defer h.Close()
 	u.Push("remove namespace "+s.Path, func(context.Context) error { return netns.Remove(s.Path) })
-	if err := netns.Do(h, loopbackUp); err != nil {
-		return none, fmt.Errorf("sandbox %q: %w", name, err)
-	}
 	if s.NetnsID, err = h.ID(); err != nil {
 		return none, err
 	}
@@ -122,7 +159,7 @@ func (r *Runtime) Sandboxes(ctx context.Context) ([]Sandbox, error) {
 
 // RemoveSandbox detaches the sandbox from all networks, unmounts its namespace
 // unless that was adopted, which then lives as long as processes are in it, and
-// erases its record. If a
+// erases its record. A namespace that is the host's own stays as it is. If a
 // plugin fails to detach, everything stays for another try, unless force is set:
 // then the sandbox goes all the same, and the error says what was left.
 func (r *Runtime) RemoveSandbox(ctx context.Context, name string, force bool) error {

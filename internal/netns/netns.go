@@ -151,29 +151,53 @@ func New() (*Handle, error) {
 // NewAt makes a namespace that stays mounted at path until [Remove]. The error
 // wraps fs.ErrExist if path is there already.
 func NewAt(path string) (*Handle, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := place(path); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444)
-	if err != nil {
-		return nil, err
-	}
-	f.Close()
 	h, err := New()
 	if err != nil {
 		os.Remove(path)
 		return nil, err
 	}
-	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", h.fd), path, "", unix.MS_BIND, ""); err != nil {
+	if err := h.mount(path); err != nil {
 		h.Close()
-		os.Remove(path)
-		return nil, fmt.Errorf("mount network namespace at %s: %w", path, err)
+		return nil, err
 	}
 	h.path = path
 	return h, nil
 }
 
-// Remove unmounts and removes what NewAt made. It succeeds if there is nothing.
+// Pin mounts the namespace at path, too: it lives until [Remove] then, whoever
+// leaves it. The error wraps fs.ErrExist if path is there already.
+func (h *Handle) Pin(path string) error {
+	if err := place(path); err != nil {
+		return err
+	}
+	return h.mount(path)
+}
+
+// place makes the empty file that a namespace is mounted on.
+func place(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// mount mounts the namespace on what place made, which goes if that fails.
+func (h *Handle) mount(path string) error {
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", h.fd), path, "", unix.MS_BIND, ""); err != nil {
+		os.Remove(path)
+		return fmt.Errorf("mount network namespace at %s: %w", path, err)
+	}
+	return nil
+}
+
+// Remove unmounts and removes what NewAt or Pin made. It succeeds if there is nothing.
 func Remove(path string) error {
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT {
 		return fmt.Errorf("unmount %s: %w", path, err)

@@ -83,6 +83,35 @@ func TestNewAtAndRemove(t *testing.T) {
 	}
 }
 
+// A pinned namespace outlives whoever had it.
+func TestPin(t *testing.T) {
+	t.Parallel()
+	h := netnstest.New(t)
+	path := filepath.Join(t.TempDir(), "d", "pin")
+	if err := h.Pin(path); err != nil {
+		t.Fatal(err)
+	}
+	want, _ := h.ID()
+	if err := h.Pin(path); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("second Pin: %v, want file exists", err)
+	}
+	if got, ok := netns.Stat(path); !ok || got != want {
+		t.Errorf("Stat = %v, %v; want %v", got, ok, want)
+	}
+	if err := netns.Remove(path); err != nil {
+		t.Error(err)
+	}
+	if err := os.WriteFile(path, nil, 0o444); err != nil { // a kill before the mount
+		t.Fatal(err)
+	}
+	if err := netns.Remove(path); err != nil {
+		t.Errorf("Remove of a place without a mount: %v", err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the place is still there: %v", err)
+	}
+}
+
 func TestOpenRefusesOrdinaryFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "file")

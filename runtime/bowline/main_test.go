@@ -170,6 +170,8 @@ func TestExitCodes(t *testing.T) {
 		{"sandbox exec one", 2, "bowline: COMMAND is missing; see \"bowline sandbox exec --help\"\n"},
 		{"sandbox exec one --", 2, "bowline: COMMAND is missing; see \"bowline sandbox exec --help\"\n"},
 		{"sandbox create one", 1, "bowline: sandbox \"one\" exists already\n"},
+		{"sandbox create --network bridge two", 2, "bowline: --network bridge: want none or host; \"bowline connect\" attaches a sandbox to other networks; see \"bowline sandbox create --help\"\n"},
+		{"sandbox create --network none --netns /proc/1/ns/net two", 2, "bowline: --netns /proc/1/ns/net and --network none: want one of them; see \"bowline sandbox create --help\"\n"},
 		{"sandbox create a/b", 1, "bowline: sandbox name \"a/b\": want 1 to 64 letters, digits, \"_\", \".\" or \"-\", the first a letter or digit\n"},
 		{"connect one", 2, "bowline: NETWORK is missing; see \"bowline connect --help\"\n"},
 		{"connect one web --ip x", 2, "bowline: --ip x: want an IPv4 or IPv6 address; see \"bowline connect --help\"\n"},

@@ -20,16 +20,27 @@ func (a *app) sandbox() *cobra.Command {
 }
 
 func (a *app) sandboxCreate() *cobra.Command {
-	var path string
+	var path, network string
 	c := &cobra.Command{
-		Use:   "create [--netns PATH] NAME...",
+		Use:   "create [--network none|host | --netns PATH] NAME...",
 		Short: "create sandboxes, each with nothing but its loopback",
 		Long: "create makes sandboxes, each with nothing but its loopback, and prints where they are\n" +
-			"mounted; or makes one of a namespace that is there, and stays when the sandbox goes",
+			"mounted; or sandboxes that share the host's own network; or makes one of a namespace\n" +
+			"that is there, and stays when the sandbox goes",
 		Args: args("NAME..."),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			create := a.runtime().CreateSandbox
+			switch network {
+			case runtime.NetworkNone:
+			case runtime.NetworkHost:
+				create = a.runtime().ShareSandbox
+			default:
+				return usageError{fmt.Errorf("--network %s: want none or host; \"bowline connect\" attaches a sandbox to other networks", network)}
+			}
 			if path != "" {
+				if cmd.Flags().Changed("network") {
+					return usageError{fmt.Errorf("--netns %s and --network %s: want one of them", path, network)}
+				}
 				if len(given) > 1 {
 					return usageError{fmt.Errorf("--netns %s: want one NAME", path)}
 				}
@@ -54,6 +65,7 @@ func (a *app) sandboxCreate() *cobra.Command {
 			return errors.Join(errs...)
 		},
 	}
+	c.Flags().StringVar(&network, "network", runtime.NetworkNone, "share that of the host if `WORD` is host, else have a loopback alone")
 	c.Flags().StringVar(&path, "netns", "", "adopt the namespace at `PATH`, such as /proc/PID/ns/net, and never remove it")
 	return c
 }

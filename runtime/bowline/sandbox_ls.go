@@ -36,6 +36,9 @@ func (a *app) sandboxLs() *cobra.Command {
 				if !s.Alive() {
 					r.State = "gone"
 				}
+				if s.Network == runtime.NetworkHost {
+					r.Networks = append(r.Networks, "(the host's own)")
+				}
 				for _, at := range attached {
 					if at.ContainerID == s.ID {
 						r.Networks = append(r.Networks, at.Network)
