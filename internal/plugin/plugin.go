@@ -3,6 +3,7 @@ package plugin
 import (
 	"flag"
 	"os"
+	"path/filepath"
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/cni"
@@ -31,9 +32,13 @@ type Spec struct {
 }
 
 // Main runs the plugin and returns its exit status. With CNI_COMMAND in the
-// environment it is one CNI command; else the arguments say what to do.
+// environment it is one CNI command, of the loopback plugin if the executable is
+// called by that name; else the arguments say what to do.
 func Main(s Spec) int {
 	if os.Getenv("CNI_COMMAND") != "" {
+		if filepath.Base(os.Args[0]) == "loopback" {
+			return cni.MainLoopback(os.Stdin, os.Stdout)
+		}
 		return s.cni()
 	}
 	return s.command(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
