@@ -92,7 +92,7 @@ var unlinked = []struct {
 }
 
 // executables are the binaries that engines start once per attachment.
-var executables = []string{"plugins/bridge", "plugins/macvlan", "ipam/bowline-ipam"}
+var executables = []string{"plugins/bridge", "plugins/macvlan", "plugins/host", "ipam/bowline-ipam"}
 
 type pkg struct {
 	ImportPath   string

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -62,6 +63,7 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 	}
 	record.Routes = s.lease.routes
 	n, e, a, lease := s.n, s.e, s.a, s.lease
+	lease.adopt(a)
 	lease.applyGateways(a)
 	if err := o.remember(ctx, &u, sandbox, &record, n, e, a); err != nil {
 		return nil, err
@@ -116,10 +118,15 @@ func (o op) attach(ctx context.Context, u *undo.Stack, r state.Endpoint, n bowli
 	return a, err
 }
 
-// finish completes the record: a rename, unless the driver has chosen ports.
+// finish completes the record: a rename, unless the driver has chosen ports, or
+// lent a link that has its MAC, and perhaps addresses, already.
 func (o op) finish(ctx context.Context, r state.Endpoint, n bowline.NetworkConfig, e bowline.EndpointSpec, a bowline.Attachment) error {
-	if !slices.Equal(a.Ports, e.Ports) {
+	_, lends := o.Driver.(bowline.Lender)
+	if lends || !slices.Equal(a.Ports, e.Ports) {
 		e.Ports = a.Ports
+		if lends {
+			e.Addrs, e.MAC = a.Addrs, a.MAC
+		}
 		if err := o.record(ctx, r, n, e); err != nil {
 			return err
 		}
@@ -157,12 +164,11 @@ func (o op) openSandbox(ctx context.Context) (*netns.Handle, error) {
 	if os.Getenv("CNI_NETNS_OVERRIDE") != "" {
 		return h, nil
 	}
-	theirs, err := h.ID()
-	if own, ok := netns.Stat("/proc/thread-self/ns/net"); err == nil && ok && own == theirs {
+	if isOwn(o.Netns) {
 		h.Close()
 		return nil, &Error{Code: CodeNetns, Msg: fmt.Sprintf("CNI_NETNS=%q is the namespace that the plugin runs in; want the container's", o.Netns)}
 	}
-	return h, err
+	return h, nil
 }
 
 // endpoint is what is known of the endpoint before it has addresses.
@@ -170,6 +176,13 @@ func (o op) endpoint() (bowline.EndpointSpec, error) {
 	e := bowline.EndpointSpec{ID: o.ID(), IfName: o.IfName, Ports: o.Ports, Rates: o.Rates, Options: o.Own}
 	if err := o.supports(e); err != nil {
 		return e, err
+	}
+	if _, lends := o.Driver.(bowline.Lender); lends && o.DeviceID != "" {
+		e.Options = maps.Clone(e.Options)
+		if e.Options == nil {
+			e.Options = map[string]string{}
+		}
+		e.Options["deviceID"] = o.DeviceID
 	}
 	if o.MAC == "" {
 		return e, nil

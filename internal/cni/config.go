@@ -28,6 +28,7 @@ type Config struct {
 	DNS        types.DNS
 	HasDNS     bool
 	MAC        string // by runtimeConfig, args.cni or CNI_ARGS, in this order
+	DeviceID   string // of the deviceID capability: a device that the engine has chosen
 	PrevResult json.RawMessage
 	Ports      []bowline.PortMapping // of the portMappings capability
 	Rates      bowline.Rates         // of the configuration, else of the bandwidth capability
@@ -57,7 +58,7 @@ func Parse(c Command) (Config, error) {
 	}
 	cfg := Config{
 		CNIVersion: d.text("cniVersion"), Name: d.text("name"), Type: d.text("type"), PrevResult: d.all["prevResult"],
-		IPAMType: d.in("ipam").text("type"),
+		IPAMType: d.in("ipam").text("type"), DeviceID: d.in("runtimeConfig").text("deviceID"),
 		MAC:      first(d.in("runtimeConfig").text("mac"), d.in("args").in("cni").text("mac"), c.arg("MAC")),
 	}
 	if cfg.CNIVersion == "" {

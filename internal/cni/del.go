@@ -79,6 +79,9 @@ func (o op) check(ctx context.Context) error {
 	if prev == nil {
 		return invalid("network %q: CHECK needs prevResult in the configuration", o.Config.Name)
 	}
+	if o.sharesHost() {
+		return o.checkShared(ctx, prev)
+	}
 	sandbox, err := netns.Open(o.Netns)
 	if err != nil {
 		return bowline.Wrong(bowline.ErrDiffers, fmt.Sprintf("CNI_NETNS=%q: %v", o.Netns, err))

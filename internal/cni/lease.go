@@ -46,6 +46,16 @@ func (l lease) check(cfg Config) error {
 	return nil
 }
 
+// adopt takes the addresses that the driver gave where IPAM gave none.
+func (l *lease) adopt(a bowline.Attachment) {
+	if len(l.ips) > 0 {
+		return
+	}
+	for _, addr := range a.Addrs {
+		l.ips = append(l.ips, leaseIP{addr: addr})
+	}
+}
+
 // applyGateways fills in what the driver decided: addresses without a gateway
 // get that of their pool, if it has one now, and default routes go through the
 // gateways of the attachment. Routes without a next hop take the gateway of

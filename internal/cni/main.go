@@ -75,7 +75,7 @@ func run(ctx context.Context, c Command, stdout io.Writer, newFace func() (Face,
 	switch c.Verb {
 	case "ADD":
 		var r *types100.Result
-		if r, err = o.add(ctx); err == nil {
+		if r, err = o.addOrShare(ctx); err == nil {
 			if err = printResult(stdout, r, cfg.CNIVersion); err != nil { // nobody will know of it
 				err = errors.Join(err, o.del(context.WithoutCancel(ctx)))
 			}

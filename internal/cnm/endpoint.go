@@ -55,7 +55,8 @@ func (d *NetworkDriver) spec(r createEndpointRequest) (bowline.EndpointSpec, err
 	if e.Options, err = endpointOptions(r.Options); err != nil {
 		return e, err
 	}
-	if e.MAC == nil && e.Options["mac"] == "" && len(e.Addrs) > 0 {
+	_, lent := d.Driver.(bowline.Lender) // whose link has a MAC of its own
+	if e.MAC == nil && e.Options["mac"] == "" && len(e.Addrs) > 0 && !lent {
 		// A container that restarts is a new endpoint with its old address.
 		// The same MAC again keeps its neighbours' caches right: dockerd
 		// before 28 does not announce a new one.

@@ -26,6 +26,10 @@ type NetworkDriver struct {
 	// nil: [GatewayDefaults].
 	Defaults func(bowline.NetworkConfig) map[string]string
 
+	// Validate says what is wrong with a network of Docker's that the driver would
+	// take. nil: nothing.
+	Validate func(bowline.NetworkConfig) error
+
 	// LinkExists tells whether the host has a link of that name. nil: asks the
 	// namespace of the process, which must be that of dockerd.
 	LinkExists func(name string) (bool, error)
@@ -139,7 +143,12 @@ func (d *NetworkDriver) asked(r createNetworkRequest) (Network, error) {
 	maps.Copy(options, n.Options)
 	n.Options = options
 	if v, ok := d.Driver.(bowline.Validator); ok {
-		return n, v.ValidateNetwork(n.Config())
+		if err := v.ValidateNetwork(n.Config()); err != nil {
+			return n, err
+		}
+	}
+	if d.Validate != nil {
+		return n, d.Validate(n.Config())
 	}
 	return n, nil
 }

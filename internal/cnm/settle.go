@@ -59,9 +59,9 @@ func (d *NetworkDriver) settle(ctx context.Context, s bowline.Settler, n Network
 		return err
 	}
 	defer in.Close()
-	name := ""
+	name := "" // the one that dockerd has given it: it comes up last
 	if err := in.WaitLinks(ctx, func(all []link.Info) bool {
-		i := slices.IndexFunc(all, func(l link.Info) bool { return l.Up && l.Name != att.Link && bytes.Equal(l.MAC, att.MAC) })
+		i := slices.IndexFunc(all, func(l link.Info) bool { return l.Up && bytes.Equal(l.MAC, att.MAC) })
 		if i >= 0 {
 			name = all[i].Name
 		}

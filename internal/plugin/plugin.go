@@ -29,6 +29,9 @@ type Spec struct {
 	// Defaults returns the options that a network of Docker has unless it says
 	// otherwise; nil: those of [cnm.GatewayDefaults].
 	Defaults func(bowline.NetworkConfig) map[string]string
+	// Docker says what is wrong with a network of Docker's that would do for CNI.
+	// nil: nothing.
+	Docker func(bowline.NetworkConfig) error
 }
 
 // Main runs the plugin and returns its exit status. With CNI_COMMAND in the

@@ -51,7 +51,7 @@ func (s Spec) serve(ctx context.Context, call *call) error {
 	slog.SetDefault(log)
 	c := cnm.Config{
 		Sockets: []string{o.socket},
-		Network: &cnm.NetworkDriver{Driver: d, Name: s.Name, Defaults: s.Defaults},
+		Network: &cnm.NetworkDriver{Driver: d, Name: s.Name, Defaults: s.Defaults, Validate: s.Docker},
 		Log:     log,
 	}
 	if o.ipam {
