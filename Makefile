@@ -6,7 +6,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 PREFIX  ?= /usr/local
 CNI_BIN ?= /opt/cni/bin
 BENCH   ?=
-DRIVERS := bridge macvlan
+DRIVERS := bridge macvlan host
 PLUGINS := $(addprefix bowline-,$(DRIVERS)) bowline-ipam
 FUZZ    ?= 30s
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -66,16 +66,18 @@ fuzz: ## every fuzz target for FUZZ=30s each
 setup: ## install what the tests need: packages, Go tools into .cache/bin
 	@hack/setup.sh test
 
-install: build ## bowline into PREFIX/bin, plugins into CNI_BIN, systemd units into PREFIX/lib/systemd/system
+install: build ## bowline into PREFIX/bin, plugins into CNI_BIN (loopback too, if there is none), systemd units into PREFIX/lib/systemd/system
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(CNI_BIN) $(DESTDIR)$(PREFIX)/lib/systemd/system
 	install -m 755 bin/bowline $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $(addprefix bin/,$(PLUGINS)) $(DESTDIR)$(CNI_BIN)/
 	ln -sf $(addprefix $(CNI_BIN)/,$(PLUGINS)) $(DESTDIR)$(PREFIX)/bin/
+	[ -e $(DESTDIR)$(CNI_BIN)/loopback ] || ln -s bowline-host $(DESTDIR)$(CNI_BIN)/loopback
 	for u in packaging/systemd/*; do \
 		sed 's,/usr/local/bin,$(PREFIX)/bin,g' $$u >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}; done
 
 uninstall: ## remove what install put there
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,bowline $(PLUGINS)) $(addprefix $(DESTDIR)$(CNI_BIN)/,$(PLUGINS))
+	[ "$$(readlink $(DESTDIR)$(CNI_BIN)/loopback)" != bowline-host ] || rm -f $(DESTDIR)$(CNI_BIN)/loopback
 	for u in packaging/systemd/*; do rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}; done
 
 clean: ## remove bin/ and .cache/

@@ -59,7 +59,7 @@ func Parse(c Command) (Config, error) {
 	cfg := Config{
 		CNIVersion: d.text("cniVersion"), Name: d.text("name"), Type: d.text("type"), PrevResult: d.all["prevResult"],
 		IPAMType: d.in("ipam").text("type"), DeviceID: d.in("runtimeConfig").text("deviceID"),
-		MAC:      first(d.in("runtimeConfig").text("mac"), d.in("args").in("cni").text("mac"), c.arg("MAC")),
+		MAC: first(d.in("runtimeConfig").text("mac"), d.in("args").in("cni").text("mac"), c.arg("MAC")),
 	}
 	if cfg.CNIVersion == "" {
 		cfg.CNIVersion = versions[0] // spec 0.1.0: the key may be missing

@@ -88,6 +88,9 @@ func (d *driver) moveOut(ctx context.Context, l loan, at found) (link.Info, erro
 		return link.Info{}, err
 	}
 	defer closeHome()
+	if err := d.unsettle(ctx, l, at); err != nil {
+		return link.Info{}, err
+	}
 	if err := at.in.Set(ctx, at.nic.Name, link.Change{Down: true}); err != nil {
 		return link.Info{}, err
 	}
@@ -248,6 +251,19 @@ func (d *driver) Networks(ctx context.Context) ([]bowline.NetworkConfig, error) 
 	return nil, ctx.Err()
 }
 
+// settleMissed pins what dockerd moved while nobody of ours looked.
+func (d *driver) settleMissed(ctx context.Context, l loan) error {
+	if l.Pin != "" {
+		return nil
+	}
+	at, err := d.find(ctx, l)
+	if err != nil || at.where != away {
+		return err
+	}
+	defer at.close()
+	return d.pinDocker(ctx, &l, at)
+}
+
 // Reclaim implements [bowline.Lender].
 func (d *driver) Reclaim(ctx context.Context) ([]bowline.Place, error) {
 	unlock, err := d.loans.lock()
@@ -259,7 +275,11 @@ func (d *driver) Reclaim(ctx context.Context) ([]bowline.Place, error) {
 	errs := []error{err}
 	var back []bowline.Place
 	for _, l := range all {
-		if l.Docker || l.alive() {
+		if l.Docker {
+			errs = append(errs, d.settleMissed(ctx, l))
+			continue
+		}
+		if l.alive() {
 			continue
 		}
 		if at, err := d.find(ctx, l); err != nil || at.where == nowhere && l.Kind == "" && l.Pin == "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
 )
 
 var _ bowline.Counter = (*driver)(nil)
@@ -25,18 +26,45 @@ func (d *driver) Count(ctx context.Context, places []bowline.Place) ([]*bowline.
 			at.close()
 			continue
 		}
-		links, err := at.in.Counters(ctx)
+		if counts[i], err = d.count(ctx, p, l, at); err != nil {
+			at.close()
+			return nil, err
+		}
 		at.close()
+	}
+	return counts, nil
+}
+
+// count counts at one place, what its limits dropped and how often its policy was
+// met with it.
+func (d *driver) count(ctx context.Context, p bowline.Place, l loan, at found) (*bowline.Counts, error) {
+	links, err := at.in.Counters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now, was := links[at.nic.Name], l.Counters
+	c := &bowline.Counts{
+		ReceivedBytes: since(now.ReceivedBytes, was.ReceivedBytes), ReceivedPackets: since(now.ReceivedPackets, was.ReceivedPackets), ReceivedDrops: since(now.ReceivedDrops, was.ReceivedDrops),
+		SentBytes: since(now.SentBytes, was.SentBytes), SentPackets: since(now.SentPackets, was.SentPackets), SentDrops: since(now.SentDrops, was.SentDrops),
+	}
+	if l.Limited {
+		drops, err := at.in.QueueDrops(ctx)
 		if err != nil {
 			return nil, err
 		}
-		c, was := links[at.nic.Name], l.Counters
-		counts[i] = &bowline.Counts{
-			ReceivedBytes: since(c.ReceivedBytes, was.ReceivedBytes), ReceivedPackets: since(c.ReceivedPackets, was.ReceivedPackets), ReceivedDrops: since(c.ReceivedDrops, was.ReceivedDrops),
-			SentBytes: since(c.SentBytes, was.SentBytes), SentPackets: since(c.SentPackets, was.SentPackets), SentDrops: since(c.SentDrops, was.SentDrops),
-		}
+		c.SentDrops += drops[at.nic.Name]
+		c.ReceivedDrops += drops[ifbName(l.Network, l.Endpoint)]
 	}
-	return counts, nil
+	if len(p.Endpoint.Policy) > 0 {
+		rules := d.rules(at.ns)
+		defer rules.Close()
+		hits, err := rules.PolicyHits(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c.Policy = endpoint.PolicyCounts(p.Endpoint, hits[at.nic.Name])
+	}
+	return c, nil
 }
 
 // since is what was counted since it was that; a driver may have begun anew.

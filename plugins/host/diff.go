@@ -11,7 +11,6 @@ import (
 var (
 	_ bowline.Inspector = (*driver)(nil)
 	_ bowline.Watcher   = (*driver)(nil)
-	_ bowline.Settler   = (*driver)(nil)
 )
 
 // Diff implements [bowline.Inspector]. Of a network there is nothing that could
@@ -66,6 +65,9 @@ func (d *driver) diff(ctx context.Context, p bowline.Place) (i bowline.Inspectio
 		if o.mtu != 0 {
 			ds.Link(name, "MTU", fmt.Sprint(at.nic.MTU), fmt.Sprint(o.mtu))
 		}
+		var more []bowline.Difference
+		more, i.Err = d.diffInside(ctx, p.Network, p.Endpoint, at)
+		ds = append(ds, more...)
 	}
 	i.Found = ds
 	return i
@@ -94,7 +96,11 @@ func (d *driver) Repair(ctx context.Context, places []bowline.Place) []bowline.I
 			all[i].Err = bowline.Wrong(bowline.ErrUnavailable, fmt.Sprintf("the sandbox of %s is not known", p.Endpoint.ID))
 			continue
 		}
-		all[i].Attachment, all[i].Err = d.CreateEndpoint(ctx, p.Network, p.Endpoint)
+		bare := p.Endpoint // what is half there of the rest is brought back after it
+		bare.Rates, bare.Policy = bowline.Rates{}, nil
+		if all[i].Attachment, all[i].Err = d.CreateEndpoint(ctx, p.Network, bare); all[i].Err == nil {
+			all[i].Err = d.repairInside(ctx, p.Network, p.Endpoint)
+		}
 	}
 	return all
 }
@@ -108,43 +114,4 @@ func (d *driver) Watch(ctx context.Context, ready func(), changed func(bowline.E
 	defer m.Close()
 	ready()
 	return m.Run(ctx, changed)
-}
-
-// Settle implements [bowline.Settler]: dockerd has moved the NIC, so now its
-// namespace can be pinned.
-func (d *driver) Settle(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	unlock, err := d.loans.lock()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	l, there, err := d.loans.get(ctx, n.ID, e.ID)
-	if err != nil || !there {
-		return err
-	}
-	return d.settle(ctx, l)
-}
-
-// settle pins the namespace that dockerd has moved the NIC to, unless it has not
-// yet or that was done.
-func (d *driver) settle(ctx context.Context, l loan) error {
-	if l = d.joined(ctx, l); !l.Docker || l.Pin != "" || l.Sandbox == "" {
-		return nil
-	}
-	at, err := d.find(ctx, l)
-	if err != nil {
-		return err
-	}
-	defer at.close()
-	if at.where != away {
-		return nil
-	}
-	l.NetnsIno = at.ino
-	if l.Pin, err = d.pinFor(ctx, l); err != nil {
-		return err
-	}
-	if err := d.loans.put(ctx, l); err != nil || l.Pin == "" {
-		return err
-	}
-	return d.pin(ctx, at.ns, l.Pin)
 }

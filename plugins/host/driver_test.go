@@ -112,7 +112,7 @@ func (b *bench) state() string {
 // before then.
 func (b *bench) same(what, before string) {
 	b.t.Helper()
-	after := ""
+	var after string
 	for tick, end := time.NewTicker(20*time.Millisecond), time.Now().Add(3*time.Second); ; <-tick.C {
 		if after = b.state(); after == before {
 			return

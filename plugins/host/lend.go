@@ -34,7 +34,7 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 		return bowline.Attachment{}, err
 	}
 	if there {
-		done, err := d.asLent(ctx, &l, o, e)
+		done, err := d.asLent(ctx, &l, n, o, e)
 		if err != nil || done {
 			return l.attachment(n, o, e), err
 		}
@@ -109,6 +109,11 @@ func (d *driver) lend(ctx context.Context, n bowline.NetworkConfig, o options, e
 	}
 	if err := dressLink(ctx, in, name, l, o); err != nil {
 		return l, err
+	}
+	if e.Sandbox != nil {
+		if err := d.settleIn(ctx, &l, n, e, in, name); err != nil {
+			return l, err
+		}
 	}
 	u.Commit()
 	return l, nil
@@ -233,7 +238,7 @@ func dressLink(ctx context.Context, in *link.Handle, name string, l loan, o opti
 
 // asLent reports whether the NIC of the loan is where e is to have it, as e is to
 // have it. Something else of that ID is [bowline.ErrConflict].
-func (d *driver) asLent(ctx context.Context, l *loan, o options, e bowline.EndpointSpec) (bool, error) {
+func (d *driver) asLent(ctx context.Context, l *loan, n bowline.NetworkConfig, o options, e bowline.EndpointSpec) (bool, error) {
 	at, err := d.find(ctx, *l)
 	if err != nil {
 		return false, err
@@ -259,7 +264,10 @@ func (d *driver) asLent(ctx context.Context, l *loan, o options, e bowline.Endpo
 	if id.Ino != at.ino || at.nic.Name != e.IfName && !l.Docker {
 		return false, nil
 	}
-	return true, dressLink(ctx, at.in, at.nic.Name, *l, o)
+	if err := dressLink(ctx, at.in, at.nic.Name, *l, o); err != nil {
+		return true, err
+	}
+	return true, d.settleIn(ctx, l, n, e, at.in, at.nic.Name)
 }
 
 // routes are those of the main table that the NIC had and a container can have

@@ -145,13 +145,10 @@ func TestMovedByDocker(t *testing.T) {
 				path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), box.Fd())
 				b.run("ip link set nic0 netns "+path+" name eth0", "true")
 				netnstest.Command(t, box, "ip", "link", "set", "eth0", "up")
-				l, _, err := b.d.loans.get(t.Context(), "lan", "one/eth0")
-				if err != nil {
-					t.Fatal(err)
-				}
-				l.Sandbox = box.Path() // as the record of Docker's endpoint says
+				joined := e
+				joined.Sandbox, joined.IfName = box, "eth0"
 				for range 2 {
-					if err := b.d.settle(t.Context(), l); err != nil {
+					if err := b.d.Settle(t.Context(), n, joined); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -37,6 +37,9 @@ type loan struct {
 	Sandbox  string        `json:"sandbox,omitempty"`
 	NetnsIno uint64        `json:"netnsIno,omitempty"`
 	Pin      string        `json:"pin,omitempty"` // where its namespace is mounted so that it outlives the container; empty: nowhere
+	// Limited and Restricted say that there may be what the sandbox must not keep.
+	Limited    bool `json:"limited,omitempty"`
+	Restricted bool `json:"restricted,omitempty"`
 }
 
 // loans are the records, and where namespaces are pinned.
@@ -142,6 +145,16 @@ func shown(id string) string {
 		return id
 	}
 	return id[:80] + "~" + bowline.LinkName("", id)
+}
+
+// in returns the loan with the sandbox that the NIC is known to be in.
+func (l loan) in(sandbox bowline.Namespace) loan {
+	if h, ok := sandbox.(*netns.Handle); ok && l.Sandbox == "" {
+		if id, err := h.ID(); err == nil {
+			l.Sandbox, l.NetnsIno = h.Path(), id.Ino
+		}
+	}
+	return l
 }
 
 // alive reports whether the sandbox that the NIC went to is still there, as far

@@ -27,6 +27,7 @@ type options struct {
 	acd              bool
 	dad              bool
 	announce         bool
+	policy           string
 	mac              net.HardwareAddr // of an endpoint; nil: as the NIC has it
 	tuning           tune.Options
 }
@@ -65,6 +66,7 @@ func (o *options) flags() *flag.FlagSet {
 	fs.BoolVar(&o.dad, "enabledad", false, "`BOOL`: wait for the kernel's IPv6 duplicate address detection, 1 to 2 s")
 	fs.BoolVar(&o.announce, "announce", true, "`BOOL`: tell neighbours of a new container's addresses (default true)")
 	endpoint.RateFlags(fs)
+	endpoint.PolicyFlag(fs, &o.policy)
 	o.tuning.Flags(fs)
 	return fs
 }
@@ -84,6 +86,9 @@ func busVar(fs *flag.FlagSet, p *string, name, usage string) {
 func parseOptions(n bowline.NetworkConfig) (options, error) {
 	var o options
 	if err := plugin.ParseOptions(o.flags(), fmt.Sprintf("network %q", n.ID), n.Options); err != nil {
+		return options{}, err
+	}
+	if err := endpoint.CheckPolicy(fmt.Sprintf("network %q", n.ID), o.policy); err != nil {
 		return options{}, err
 	}
 	if ways := o.want.ways(); len(ways) > 1 {

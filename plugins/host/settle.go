@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/endpoint"
+	"github.com/bowline-net/bowline/internal/link"
+	"github.com/bowline-net/bowline/internal/nft"
+)
+
+var (
+	_ bowline.Settler = (*driver)(nil)
+	_ bowline.Shaper  = (*driver)(nil)
+	_ bowline.Policer = (*driver)(nil)
+)
+
+// ifbName names the link of the sandbox that what the endpoint receives waits
+// at.
+func ifbName(network, endpoint string) string { return bowline.LinkName("bwf", network, endpoint) }
+
+// limits are e's rates as the NIC in the sandbox has them: what comes in there is
+// what comes to the endpoint.
+func limits(n bowline.NetworkConfig, e bowline.EndpointSpec) link.Limits {
+	l := endpoint.Limits(n, e, ifbName(n.ID, e.ID))
+	l.Out, l.In = l.In, l.Out
+	return l
+}
+
+// rules returns a handle on the firewall of a sandbox.
+func (d *driver) rules(ns bowline.Namespace) *nft.Sandbox {
+	if d.plan != nil {
+		return nft.OpenDrySandbox(ns, d.plan)
+	}
+	return nft.OpenSandbox(ns)
+}
+
+// settleIn limits and restricts the NIC, which is in e's sandbox under that name.
+// The loan says first what is to be taken away before it comes back.
+func (d *driver) settleIn(ctx context.Context, l *loan, n bowline.NetworkConfig, e bowline.EndpointSpec, in *link.Handle, name string) error {
+	limited, restricted := l.Limited || e.Rates != bowline.Rates{}, l.Restricted || len(e.Policy) > 0
+	if limited != l.Limited || restricted != l.Restricted {
+		l.Limited, l.Restricted = limited, restricted
+		if err := d.loans.put(ctx, *l); err != nil {
+			return err
+		}
+	}
+	if e.Rates != (bowline.Rates{}) {
+		if err := in.Limit(ctx, name, limits(n, e)); err != nil {
+			return err
+		}
+	}
+	if len(e.Policy) == 0 {
+		return nil
+	}
+	if err := endpoint.Resolved(e.ID, e.Policy); err != nil {
+		return err
+	}
+	rules := d.rules(e.Sandbox)
+	defer rules.Close()
+	return rules.EnsureEndpoint(ctx, n.ID, nft.Endpoint{ID: e.ID, Port: name, Policy: e.Policy})
+}
+
+// unsettle takes away what settleIn made: it would stay in the sandbox.
+func (d *driver) unsettle(ctx context.Context, l loan, at found) error {
+	if l.Limited {
+		if err := at.in.Limit(ctx, at.nic.Name, link.Limits{IFB: ifbName(l.Network, l.Endpoint)}); err != nil {
+			return err
+		}
+	}
+	if !l.Restricted {
+		return nil
+	}
+	rules := d.rules(at.ns)
+	defer rules.Close()
+	return rules.DeleteEndpoint(ctx, l.Network, l.Endpoint)
+}
+
+// Settle implements [bowline.Settler]: dockerd has moved the NIC, so now its
+// namespace can be pinned, and the NIC limited and restricted.
+func (d *driver) Settle(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	return d.inSandbox(ctx, n, e, func(l *loan, at found) error {
+		if err := d.pinDocker(ctx, l, at); err != nil {
+			return err
+		}
+		return d.settleIn(ctx, l, n, e, at.in, at.nic.Name)
+	})
+}
+
+// Shape implements [bowline.Shaper].
+func (d *driver) Shape(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	if err := endpoint.ValidateRates(e); err != nil {
+		return err
+	}
+	return d.inSandbox(ctx, n, e, func(l *loan, at found) error {
+		l.Limited = true
+		if err := d.loans.put(ctx, *l); err != nil {
+			return err
+		}
+		return at.in.Limit(ctx, at.nic.Name, limits(n, e))
+	})
+}
+
+// Enforce implements [bowline.Policer].
+func (d *driver) Enforce(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	if err := endpoint.Resolved(e.ID, e.Policy); err != nil {
+		return err
+	}
+	return d.inSandbox(ctx, n, e, func(l *loan, at found) error {
+		l.Restricted = true
+		if err := d.loans.put(ctx, *l); err != nil {
+			return err
+		}
+		rules := d.rules(at.ns)
+		defer rules.Close()
+		return rules.ReplacePolicy(ctx, n.ID, nft.Endpoint{ID: e.ID, Port: at.nic.Name, Policy: e.Policy})
+	})
+}
+
+// inSandbox calls f with the endpoint's loan and where its NIC is, which must be
+// in a sandbox: else the error wraps [bowline.ErrUnknown].
+func (d *driver) inSandbox(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec, f func(*loan, found) error) error {
+	unlock, err := d.loans.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	l, there, err := d.loans.get(ctx, n.ID, e.ID)
+	if err != nil {
+		return err
+	}
+	at := found{}
+	if there {
+		if l = d.joined(ctx, l); e.Sandbox != nil { // the record of Docker's endpoint may say it a little later
+			l = l.in(e.Sandbox)
+		}
+		if at, err = d.find(ctx, l); err != nil {
+			return err
+		}
+	}
+	defer at.close()
+	if at.where != away {
+		return bowline.Wrong(bowline.ErrUnknown, fmt.Sprintf("network %q: endpoint %q has no NIC in a sandbox", n.ID, e.ID))
+	}
+	return f(&l, at)
+}
+
+// pinDocker pins the namespace that dockerd has moved the NIC to.
+func (d *driver) pinDocker(ctx context.Context, l *loan, at found) (err error) {
+	if !l.Docker || l.Pin != "" {
+		return nil
+	}
+	l.Sandbox, l.NetnsIno = at.ns.Path(), at.ino
+	if l.Pin, err = d.pinFor(ctx, *l); err != nil {
+		return err
+	}
+	if err := d.loans.put(ctx, *l); err != nil || l.Pin == "" {
+		return err
+	}
+	return d.pin(ctx, at.ns, l.Pin)
+}
+
+// diffInside compares limits and policy.
+func (d *driver) diffInside(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec, at found) (ds []bowline.Difference, err error) {
+	if e.Rates != (bowline.Rates{}) {
+		if ds, err = at.in.CheckLimits(ctx, at.nic.Name, limits(n, e)); err != nil {
+			return ds, err
+		}
+	}
+	if len(e.Policy) == 0 {
+		return ds, nil
+	}
+	rules := d.rules(at.ns)
+	defer rules.Close()
+	seen, err := rules.Snapshot(ctx)
+	if err != nil {
+		return ds, err
+	}
+	defer seen.Close()
+	more, err := seen.DiffEndpoint(ctx, nft.Network{ID: n.ID}, nft.Endpoint{ID: e.ID, Port: at.nic.Name, Policy: e.Policy})
+	return append(ds, more...), err
+}
+
+// repairInside makes limits and policy right.
+func (d *driver) repairInside(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	if e.Rates != (bowline.Rates{}) {
+		if err := d.Shape(ctx, n, e); err != nil {
+			return err
+		}
+	}
+	if len(e.Policy) == 0 {
+		return nil
+	}
+	return d.inSandbox(ctx, n, e, func(_ *loan, at found) error {
+		rules := d.rules(at.ns)
+		defer rules.Close()
+		seen, err := rules.Snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		defer seen.Close()
+		_, err = seen.RepairEndpoint(ctx, nft.Network{ID: n.ID}, nft.Endpoint{ID: e.ID, Port: at.nic.Name, Policy: e.Policy})
+		return err
+	})
+}
