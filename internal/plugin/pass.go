@@ -37,14 +37,19 @@ func (in *inspector) once(ctx context.Context, repair bool) (all []Finding, err 
 // error tells of damaged records.
 func (in *inspector) pass(ctx context.Context, look func(target) bool, repair bool) ([]Finding, error) {
 	in.again = time.Time{}
+	var all []Finding
+	var rerr error
+	if repair {
+		all, rerr = in.reclaim(ctx)
+	}
 	ts, err := in.targets(ctx)
+	err = errors.Join(rerr, err)
 	var differing []target
 	for i, found := range in.diff(ctx, ts, look) {
 		if len(found.Found) > 0 || found.Err != nil {
 			differing = append(differing, ts[i])
 		}
 	}
-	var all []Finding
 	for len(differing) > 0 && ctx.Err() == nil {
 		n := min(batch, len(differing))
 		all = append(all, in.settle(ctx, differing[:n], ts, repair)...)
