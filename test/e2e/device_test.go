@@ -1,0 +1,324 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// nic adds a link to the host, up, with addresses and a route as an administrator
+// would give it, that leads to a machine of its own, which is returned.
+func (h *host) nic(name string) (lan *sandbox) {
+	h.t.Helper()
+	lan = h.sandbox("lan-" + name)
+	h.run("ip", "link", "add", name, "type", "veth", "peer", "name", "lan0", "netns", lan.path)
+	for _, args := range [][]string{
+		{"link", "set", name, "mtu", "1400", "up"},
+		{"addr", "add", "198.51.100.1/24", "dev", name},
+		{"addr", "add", "2001:db8:5::1/64", "dev", name, "nodad"},
+		{"route", "add", "203.0.113.0/24", "via", "198.51.100.9"},
+		{"route", "add", "2001:db8:6::/48", "via", "2001:db8:5::9"},
+	} {
+		h.run("ip", args...)
+	}
+	for _, args := range [][]string{
+		{"link", "set", "lan0", "up"},
+		{"addr", "add", "198.51.100.9/24", "dev", "lan0"},
+		{"addr", "add", "2001:db8:5::9/64", "dev", "lan0", "nodad"},
+	} {
+		lan.run("ip", args...)
+	}
+	eventually(h.t, func() error { // what the kernel does with an address later
+		if out := h.run("ip", "-6", "route", "show", "table", "local"); !strings.Contains(out, "local 2001:db8:5::1 ") {
+			return fmt.Errorf("no route to the address yet: %s", out)
+		}
+		return nil
+	})
+	h.t.Cleanup(func() { h.try("ip", "link", "delete", name) })
+	return lan
+}
+
+// apart is a snapshot without what is the test's own: where sandboxes are mounted.
+// Where ours are pinned is in it.
+func (h *host) apart() snapshot {
+	h.t.Helper()
+	return h.snapshot().without("mount", func(l string) bool { return strings.Contains(l, h.dir+"/netns/") })
+}
+
+// deviceNetwork is one whose only container gets the NIC, with an address of the
+// LAN if there is a subnet.
+func deviceNetwork(name, device string, subnets ...string) conf {
+	c := conf{"cniVersion": "1.1.0", "name": name, "type": "bowline-host", "device": device}
+	var ranges []any
+	for _, s := range subnets {
+		ranges = append(ranges, []any{map[string]any{"subnet": s, "rangeStart": strings.Replace(s, ".0/24", ".20", 1)}})
+	}
+	if ranges != nil {
+		c["ipam"] = map[string]any{"type": "bowline-ipam", "ranges": ranges, "routes": []any{map[string]any{"dst": "0.0.0.0/0", "gw": "198.51.100.9"}}}
+	}
+	return c
+}
+
+// TestDevice: a NIC goes into a container and comes back as it was.
+func TestDevice(t *testing.T) {
+	if reference() {
+		t.Skip("the reference plugin does not claim this")
+	}
+	t.Parallel()
+	h := newHost(t)
+	lan := h.nic("nic0")
+	before := h.apart()
+	same := func(what string) {
+		t.Helper()
+		eventually(t, func() error {
+			if d := diff(before, h.apart().withoutMarks()); d != "" {
+				return fmt.Errorf("%s: the host is not as it was:\n%s", what, d)
+			}
+			return nil
+		})
+	}
+	ours := func(r result) string {
+		t.Helper()
+		if len(r.Interfaces) != 1 || r.Interfaces[0].Name != "eth0" || r.Interfaces[0].MTU != 1400 {
+			t.Errorf("result: %s", r.raw)
+		}
+		return r.Interfaces[0].Mac
+	}
+	for _, tt := range []struct {
+		name string
+		c    conf
+		addr string
+		v6   bool
+	}{
+		{"own addresses", deviceNetwork("keep", "nic0"), "198.51.100.1", true},
+		{"ours", deviceNetwork("lan", "nic0", "198.51.100.0/24"), "198.51.100.20", false},
+		{"host-local", deviceNetwork("local", "nic0", "198.51.100.0/24").ipam("type", "host-local"), "198.51.100.20", false},
+		{"no addresses", deviceNetwork("bare", "nic0").with("useInterfaceNetwork", false), "", false},
+	} {
+		one, two := h.sandbox("one"), h.sandbox("two")
+		r := one.add(tt.c)
+		mac := ours(r)
+		if r.addr("4") != tt.addr || (r.addr("6") != "") != tt.v6 {
+			t.Errorf("%s: result %s", tt.name, r.raw)
+		}
+		if tt.addr != "" && !one.reaches("198.51.100.9") {
+			t.Errorf("%s: the container does not reach the LAN", tt.name)
+		}
+		if tt.v6 && !one.reaches("2001:db8:5::9") {
+			t.Errorf("%s: the container does not reach the LAN by IPv6", tt.name)
+		}
+		if err := one.check(tt.c, r); err != nil {
+			t.Errorf("%s: CHECK: %v", tt.name, err)
+		}
+		if err := h.status(tt.c); err != nil {
+			t.Errorf("%s: STATUS: %v", tt.name, err)
+		}
+		by := conf{"cniVersion": "1.0.0", "name": "other", "type": "bowline-host", "hwaddr": mac}
+		if _, err := two.tryAdd(by); code(err) != 100 || !strings.Contains(err.Error(), `held by one/eth0 of network "`+fmt.Sprint(tt.c["name"])) {
+			t.Errorf("%s: the second container: %v", tt.name, err)
+		}
+		one.del(tt.c, r)
+		one.empty(tt.name)
+		same(tt.name)
+		one.add(tt.c) // killed: nobody knows its namespace any more
+		one.end()
+		if err := one.tryDel(tt.c, ""); err != nil {
+			t.Errorf("%s: DEL without a namespace: %v", tt.name, err)
+		}
+		same(tt.name + ", its namespace gone")
+		two.end()
+	}
+	if !lan.reaches("198.51.100.1") {
+		t.Error("the LAN does not reach the host any more")
+	}
+}
+
+// TestDeviceComesBack: a container that is gone without DEL has its NIC brought
+// back by whoever looks.
+func TestDeviceComesBack(t *testing.T) {
+	if reference() {
+		t.Skip("the reference plugin does not claim this")
+	}
+	t.Parallel()
+	h := newHost(t)
+	h.nic("nic0")
+	before := h.apart()
+	c := deviceNetwork("lan", "nic0")
+	for _, tt := range []struct {
+		name string
+		do   func() string
+	}{
+		{"GC", func() string { return fmt.Sprint(h.gc(c, []string{})) }},
+		{"repair", func() string { return h.run(bin("bowline-host"), "repair") }},
+		{"prune", func() string { return h.run(bin("bowline-host"), "prune") }},
+	} {
+		box := h.sandbox("one")
+		box.add(c)
+		if out := h.run(bin("bowline-host"), "list"); !strings.Contains(out, "198.51.100.1/24") {
+			t.Errorf("list: %s", out)
+		}
+		if out := h.run(bin("bowline-host"), "stats", "-json"); !strings.Contains(out, `"id":"one/eth0"`) {
+			t.Errorf("stats: %s", out)
+		}
+		if out := h.run(bin("bowline-host"), "repair"); strings.Contains(out, "nic0") {
+			t.Errorf("repair of what is right: %s", out)
+		}
+		box.end()
+		out := tt.do()
+		if tt.name == "repair" && !strings.Contains(out, "host has no link nic0, want it back from one/eth0, whose sandbox is gone") {
+			t.Errorf("repair: %s", out)
+		}
+		if err := box.tryDel(c, ""); err != nil { // late
+			t.Errorf("DEL after %s: %v", tt.name, err)
+		}
+		eventually(t, func() error {
+			if d := diff(before, h.apart()); d != "" {
+				return fmt.Errorf("after %s:\n%s", tt.name, d)
+			}
+			return nil
+		})
+	}
+}
+
+// TestDeviceWrong: what is wrong is told, and nothing is touched.
+func TestDeviceWrong(t *testing.T) {
+	if reference() {
+		t.Skip("the reference plugin does not claim this")
+	}
+	t.Parallel()
+	h := newHost(t)
+	h.nic("nic0")
+	h.run("ip", "route", "add", "default", "via", "198.51.100.9")
+	before := h.apart()
+	box := h.sandbox("one")
+	none := conf{"cniVersion": "1.1.0", "name": "lan", "type": "bowline-host"}
+	for _, tt := range []struct {
+		c    conf
+		code int
+		want string
+	}{
+		{none, 7, "a container shares all that the host has, and so must be in the host's own namespace"},
+		{none.with("device", "nic0").with("hwaddr", "02:00:00:00:00:01"), 7, "want one of them"},
+		{none.with("device", "nic1"), 3, "the host has no link of that name"},
+		{none.with("device", "nic0"), 100, "the host's default route leads through it"},
+		{none.with("pciBusID", "ffff:ff:1f.7"), 3, "there is no such device"},
+		{none.with("runtimeConfig", map[string]any{"deviceID": "nobody.7"}), 3, "neither the PCI bus nor the auxiliary bus"},
+		{none.with("devise", "nic0"), 7, "did you mean device?"},
+		{none.with("device", "nic0").with("runtimeConfig", map[string]any{"portMappings": []any{hostPort(80, 80, "tcp", "")}}), 7, "publishes no ports"},
+	} {
+		if _, err := box.tryAdd(tt.c); code(err) != tt.code || !strings.Contains(fmt.Sprint(err), tt.want) {
+			t.Errorf("%v: %v, want code %d with %q", tt.c, err, tt.code, tt.want)
+		}
+		if d := diff(before, h.apart()); d != "" {
+			t.Errorf("%v: the host is not as it was:\n%s", tt.c, d)
+		}
+	}
+	h.run("ip", "route", "del", "default")
+}
+
+// TestShareHost: a container in the host's namespace is told what is there.
+func TestShareHost(t *testing.T) {
+	if reference() {
+		t.Skip("the reference plugins refuse it")
+	}
+	t.Parallel()
+	h := newHost(t)
+	h.nic("nic0")
+	before := h.apart()
+	own := &sandbox{h: h, id: "one", path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), h.ns.Fd()), ns: h.ns}
+	c := conf{"cniVersion": "1.1.0", "name": "hostnet", "type": "bowline-host"}
+	for _, version := range []string{"0.3.1", "1.0.0", "1.1.0"} {
+		r := own.add(c.with("cniVersion", version))
+		if r.addr("4") != "198.51.100.1" || r.addr("6") != "2001:db8:5::1" || len(r.Interfaces) != 1 || r.Interfaces[0].Name != "nic0" || r.Interfaces[0].Sandbox != own.path {
+			t.Errorf("%s: result %s", version, r.raw)
+		}
+		if version != "0.3.1" {
+			if err := own.check(c.with("cniVersion", version), r); err != nil {
+				t.Errorf("%s: CHECK: %v", version, err)
+			}
+		}
+		if d := diff(before, h.apart()); d != "" {
+			t.Errorf("after ADD the host is not as it was:\n%s", d)
+		}
+		own.del(c.with("cniVersion", version), r)
+		if d := diff(before, h.apart()); d != "" {
+			t.Errorf("after DEL the host is not as it was:\n%s", d)
+		}
+	}
+	r := own.add(c)
+	h.run("ip", "addr", "del", "198.51.100.1/24", "dev", "nic0")
+	if err := own.check(c, r); code(err) != 102 || !strings.Contains(err.Error(), "host's link nic0 has no address, want 198.51.100.1/24") {
+		t.Errorf("CHECK of an address that is gone: %v", err)
+	}
+	h.run("ip", "addr", "add", "198.51.100.1/24", "dev", "nic0")
+	h.run("ip", "route", "add", "203.0.113.0/24", "via", "198.51.100.9")
+	for _, tt := range []struct {
+		c    conf
+		want string
+	}{
+		{c.with("device", "nic0"), "in the host's the NIC is already"},
+		{c.with("ipam", map[string]any{"type": "bowline-ipam", "subnet": "10.1.0.0/24"}), "ipam: want none for a container that shares"},
+		{network("web", "10.1.0.0/24"), "is the namespace that the plugin runs in"},
+	} {
+		if _, err := own.tryAdd(tt.c); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v: %v, want %q", tt.c, err, tt.want)
+		}
+	}
+	delete(h.used, "web")
+	if err := h.gc(c, []string{}); err != nil {
+		t.Errorf("GC: %v", err)
+	}
+	if err := h.status(c); err != nil {
+		t.Errorf("STATUS: %v", err)
+	}
+}
+
+// TestLoopback: our plugin does what the reference one does.
+func TestLoopback(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	dir := filepath.Join(h.dir, "cni-bin")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ours := filepath.Join(dir, "loopback")
+	if err := os.Symlink(bin("bowline-host"), ours); err != nil {
+		t.Fatal(err)
+	}
+	var results []string
+	for _, plugin := range []string{filepath.Join(referenceDir(), "loopback"), ours} {
+		for _, version := range []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
+			box := h.sandbox("one")
+			box.run("ip", "link", "set", "lo", "down")
+			stdin, err := json.Marshal(conf{"cniVersion": version, "name": "lo", "type": "loopback"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var all []string
+			for _, verb := range []string{"ADD", "CHECK", "DEL", "DEL"} {
+				if verb == "CHECK" && version == "0.3.1" {
+					continue
+				}
+				out, err := h.cniRaw(plugin, stdin, call{verb: verb, id: "one", netns: box.path, ifname: "eth0"})
+				var v any
+				if len(out) > 0 {
+					if jerr := json.Unmarshal(out, &v); jerr != nil {
+						t.Fatal(jerr)
+					}
+				}
+				// Before 1.0.0 addresses have a version, which the reference leaves out.
+				text := strings.NewReplacer(" version:4", "", " version:6", "", " dns:map[]", "").Replace(fmt.Sprint(v))
+				all = append(all, fmt.Sprint(verb, text, err, strings.Contains(box.run("ip", "link", "show", "lo"), ",UP")))
+			}
+			box.end()
+			results = append(results, strings.Join(all, "\n"))
+		}
+	}
+	if half := len(results) / 2; !slices.Equal(results[:half], results[half:]) {
+		t.Errorf("the reference\n%s\nours\n%s", strings.Join(results[:half], "\n"), strings.Join(results[half:], "\n"))
+	}
+}
