@@ -66,6 +66,16 @@ func (d *NetworkDriver) spec(r createEndpointRequest) (bowline.EndpointSpec, err
 }
 
 func (d *NetworkDriver) createEndpoint(ctx context.Context, r createEndpointRequest) (createEndpointResponse, error) {
+	answer, err := d.tryCreateEndpoint(ctx, r)
+	if _, lends := d.Driver.(bowline.Lender); lends && errors.Is(err, bowline.ErrConflict) {
+		// Perhaps it is a container that has the link from before dockerd was killed.
+		d.sweep(ctx)
+		answer, err = d.tryCreateEndpoint(ctx, r)
+	}
+	return answer, err
+}
+
+func (d *NetworkDriver) tryCreateEndpoint(ctx context.Context, r createEndpointRequest) (createEndpointResponse, error) {
 	var none createEndpointResponse
 	e, err := d.spec(r)
 	if err != nil {

@@ -240,6 +240,7 @@ func (d *driver) Prune(ctx context.Context, n bowline.NetworkConfig, keep []stri
 			errs = append(errs, d.takeBack(ctx, l))
 		}
 	}
+	errs = append(errs, d.loans.sweep(n.ID))
 	prefix := shown(n.ID) + "/"
 	return errors.Join(append(errs, d.putBackMarked(ctx, func(holder string) bool {
 		return len(holder) > len(prefix) && holder[:len(prefix)] == prefix && !kept[holder]

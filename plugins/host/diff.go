@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/bowline-net/bowline"
@@ -49,7 +50,7 @@ func (d *driver) diff(ctx context.Context, p bowline.Place) (i bowline.Inspectio
 	defer at.close()
 	want := "the NIC " + l.Name + " of the host"
 	switch {
-	case l.Docker && at.where == atHome && p.Endpoint.Sandbox == nil: // dockerd moves it when it likes
+	case l.Docker && at.where == atHome: // dockerd has not moved it yet, or has moved it out already
 	case at.where != away:
 		have := ""
 		if at.where == atHome {
@@ -89,20 +90,36 @@ func (d *driver) Repair(ctx context.Context, places []bowline.Place) []bowline.I
 		if p.Endpoint.ID == "" {
 			continue
 		}
-		if all[i] = d.diff(ctx, p); all[i].Err != nil || len(all[i].Found) == 0 {
-			continue
-		}
-		if p.Endpoint.Sandbox == nil {
-			all[i].Err = bowline.Wrong(bowline.ErrUnavailable, fmt.Sprintf("the sandbox of %s is not known", p.Endpoint.ID))
-			continue
-		}
-		bare := p.Endpoint // what is half there of the rest is brought back after it
-		bare.Rates, bare.Policy = bowline.Rates{}, nil
-		if all[i].Attachment, all[i].Err = d.CreateEndpoint(ctx, p.Network, bare); all[i].Err == nil {
-			all[i].Err = d.repairInside(ctx, p.Network, p.Endpoint)
+		if all[i] = d.diff(ctx, p); all[i].Err == nil && len(all[i].Found) > 0 {
+			all[i].Attachment, all[i].Err = d.repair(ctx, p, all[i].Attachment)
 		}
 	}
 	return all
+}
+
+// repair makes right an endpoint that differs and has the attachment a.
+func (d *driver) repair(ctx context.Context, p bowline.Place, a bowline.Attachment) (bowline.Attachment, error) {
+	n, e := p.Network, p.Endpoint
+	if e.Sandbox == nil {
+		return a, bowline.Wrong(bowline.ErrUnavailable, fmt.Sprintf("the sandbox of %s is not known", e.ID))
+	}
+	l, there, err := d.loans.get(ctx, n.ID, e.ID)
+	if err != nil {
+		return a, err
+	}
+	if there && l.Docker {
+		at, err := d.find(ctx, l)
+		at.close()
+		if err != nil || at.where != away {
+			return a, errors.Join(err, bowline.Wrong(bowline.ErrUnavailable, fmt.Sprintf("the NIC %s is gone, and dockerd is who gives it to containers", l.Name)))
+		}
+	}
+	bare := e // what is half there of the rest is brought back after it
+	bare.Rates, bare.Policy = bowline.Rates{}, nil
+	if a, err = d.CreateEndpoint(ctx, n, bare); err != nil {
+		return a, err
+	}
+	return a, d.repairInside(ctx, n, e)
 }
 
 // Watch implements [bowline.Watcher].

@@ -59,7 +59,15 @@ func (d *driver) find(ctx context.Context, l loan) (found, error) {
 	if err != nil && !errors.Is(err, bowline.ErrUnknown) {
 		return found{}, err
 	}
-	return d.findAway(ctx, l)
+	f, err := d.findAway(ctx, l)
+	if err != nil || f.where != nowhere {
+		return f, err
+	}
+	// It may have come home between the two looks: dockerd moves NICs, too.
+	if marked, err = d.host.Aliased(ctx, l.alias()); err == nil && len(marked) > 0 {
+		return found{where: atHome, nic: marked[0]}, nil
+	}
+	return f, err
 }
 
 func (d *driver) findAway(ctx context.Context, l loan) (found, error) {

@@ -87,6 +87,10 @@ func (s loans) delete(ctx context.Context, l loan) error {
 	return s.store.Delete(ctx, loanName(l.Network, l.Endpoint))
 }
 
+// sweep removes what killed writers of the network's loans left. Nobody writes one
+// meanwhile who has not the lock.
+func (s loans) sweep(network string) error { return s.store.Sweep(state.Key(network), 0) }
+
 // all returns the loans of a network, of all networks if that is empty.
 func (s loans) all(ctx context.Context, network string) ([]loan, error) {
 	dirs := []string{state.Key(network)}

@@ -59,6 +59,7 @@ func TestDocker(t *testing.T) {
 		{"dockerd restarts", dockerRestarts},
 		{"dockerd killed", dockerKilled},
 		{"live restore", dockerLiveRestore},
+		{"device", dockerDevice},
 		{"faults", dockerFaults},
 		{"addresses of ours", dockerIPAM},
 		{"address conflict", dockerConflict},

@@ -30,6 +30,7 @@ func TestFaults(t *testing.T) {
 		{"CNI killed at the first container", cniKilledFirst},
 		{"CNI killed at a further container", cniKilledFurther},
 		{"IPAM killed", ipamKilled},
+		{"NIC killed", nicKilled},
 		{"delegated IPAM killed", delegatedKilled},
 		{"things gone", cniLosses},
 		{"strangers", strangersThings},
