@@ -13,6 +13,7 @@ func TestHelpIsInDocs(t *testing.T) {
 	const begin, end = "<!-- help: begin -->\n```\n", "```\n<!-- help: end -->"
 	for name, file := range map[string]string{
 		"bowline-bridge": "../../docs/plugins/bridge.md",
+		"bowline-host":   "../../docs/plugins/host.md",
 		"bowline-ipam":   "../../docs/plugins/ipam.md",
 		"bowline":        "../../docs/bowline.md",
 	} {

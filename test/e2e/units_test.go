@@ -16,7 +16,7 @@ func TestUnits(t *testing.T) {
 	if text := unit(t, dir, "bowline-repair.service"); !strings.Contains(text, "ExecStart=/usr/local/bin/bowline repair --watch\n") {
 		t.Errorf("bowline-repair.service does not watch: %s", text)
 	}
-	for _, name := range []string{"bowline-bridge", "bowline-ipam"} {
+	for _, name := range []string{"bowline-bridge", "bowline-host", "bowline-ipam"} {
 		socket := unit(t, dir, name+".socket")
 		for _, want := range []string{"ListenStream=/run/docker/plugins/" + name + ".sock\n", "SocketMode=0600\n", "Before=docker.service\n"} {
 			if !strings.Contains(socket, want) {
