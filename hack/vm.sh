@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 hack/setup.sh vm
 cache=${BOWLINE_CACHE:-$PWD/.cache}
-packages=(plugins/bridge plugins/macvlan internal/link internal/nft internal/netns)
+packages=(plugins/bridge plugins/macvlan plugins/host internal/link internal/nft internal/netns)
 
 kernel=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: linux-image-//p')
 [ -n "$kernel" ] || { echo "vm: apt knows no linux-image-amd64; want Debian on amd64" >&2; exit 1; }
@@ -45,7 +45,7 @@ cp "$(command -v busybox)" "$root/bin/"
 m=lib/modules/$kernel
 mkdir -p "$root/$m/kernel"
 cp "$k/$m"/modules.* "$root/$m/"
-for d in net lib crypto drivers/net/veth.ko drivers/net/dummy.ko drivers/net/macvlan.ko drivers/net/ipvlan drivers/net/vxlan drivers/net/vrf.ko drivers/net/ifb.ko; do
+for d in net lib crypto drivers/net/veth.ko drivers/net/dummy.ko drivers/net/macvlan.ko drivers/net/ipvlan drivers/net/vxlan drivers/net/vrf.ko drivers/net/ifb.ko drivers/virtio drivers/net/virtio_net.ko drivers/net/net_failover.ko drivers/net/ethernet/intel/e1000; do
 	(cd "$k/$m/kernel" && [ -e "$d" ] && cp -r --parents "$d" "$root/$m/kernel/")
 done
 for p in "${packages[@]}"; do
@@ -59,6 +59,7 @@ cat >"$root/init" <<-E
 	mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp
 	ln -s /proc/self/fd /dev/fd; echo /sbin/modprobe >/proc/sys/kernel/modprobe; ip link set lo up
 	failed=0
+	modprobe -a virtio_pci virtio_net e1000 || true # NICs for plugins/host, with nobody at the other end
 	modprobe -a bridge veth nf_tables # busybox loads the same module twice at once if asked to, and fails
 	for t in /tests/*; do
 		echo "=== \${t##*/}"
@@ -73,5 +74,5 @@ chmod 755 "$root/init"
 echo "vm: Linux $kernel"
 qemu-system-x86_64 -accel "${VM_ACCEL:-tcg,thread=multi}" -cpu max -m 2048 -smp 2 -nodefaults -no-reboot -display none -monitor none -serial stdio \
 	-kernel "$k/boot/vmlinuz-$kernel" -initrd "$cache/vm/initrd" -append "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on" \
-	-device virtio-rng-pci </dev/null | tr -d '\r' | tee "$cache/vm/log"
+	-device virtio-rng-pci -device e1000 -device virtio-net-pci </dev/null | tr -d '\r' | tee "$cache/vm/log"
 grep -q '^vm: failed=0' "$cache/vm/log"

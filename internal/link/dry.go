@@ -79,22 +79,47 @@ func (h *Handle) open(ns bowline.Namespace) (*Handle, error) {
 func (d *Dry) find(ns bowline.Namespace) *space {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if ns != nil {
+		return d.byFd(uint32(ns.Fd()))
+	}
 	for _, s := range d.spaces {
-		if ns == nil && s.ns == nil || ns != nil && s.ns != nil && ns.Fd() == s.ns.Fd() {
+		if s.ns == nil {
 			return s
 		}
 	}
 	return nil
 }
 
-// byFd returns the space that a message names by its descriptor.
+// byFd returns the space of the namespace that a descriptor is of. Several may be
+// of one: of a sandbox that is not there it is the one with that descriptor.
 func (d *Dry) byFd(fd uint32) *space {
 	for _, s := range d.spaces {
 		if s.ns != nil && uint32(s.ns.Fd()) == fd {
 			return s
 		}
 	}
+	if fd == 0 {
+		return nil
+	}
+	want := inode(fmt.Sprintf("/proc/self/fd/%d", fd))
+	for _, s := range d.spaces {
+		path := "/proc/thread-self/ns/net"
+		if s.ns != nil {
+			path = fmt.Sprintf("/proc/self/fd/%d", s.ns.Fd())
+		}
+		if !s.empty && want != 0 && inode(path) == want {
+			return s
+		}
+	}
 	return nil
+}
+
+func inode(path string) uint64 {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return 0
+	}
+	return st.Ino
 }
 
 // do writes the messages down, as far as the kernel would have taken them.

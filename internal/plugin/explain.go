@@ -105,7 +105,7 @@ func copyRecords(p *plan.Plan, conf []byte) (*recordCopy, error) {
 	}
 	r := &recordCopy{plan: p, dir: dir, run: state.Run().Dir, lib: state.Lib().Dir, told: map[string]string{}}
 	stores, _ := filepath.Glob(filepath.Join(r.run, "ipam", "*", state.Key(network.Name)))
-	for _, from := range append(stores, filepath.Join(r.run, "endpoints")) {
+	for _, from := range append(stores, filepath.Join(r.run, "endpoints"), filepath.Join(r.run, "host", "loans")) {
 		rel, _ := filepath.Rel(r.run, from)
 		err = errors.Join(err, copyTree(from, filepath.Join(dir, "run", rel)))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -71,7 +72,7 @@ func (d *driver) forget(ctx context.Context, l loan) error {
 	}
 	if l.Pin != "" {
 		if d.plan != nil {
-			d.plan.Add(plan.Other, "host", "umount %s", l.Pin)
+			d.plan.Add(plan.Other, "host", "umount %s", filepath.Base(l.Pin))
 		} else if err := netns.Remove(l.Pin); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 
 	"github.com/bowline-net/bowline"
@@ -205,7 +206,7 @@ func (d *driver) pin(ctx context.Context, ns bowline.Namespace, path string) err
 		return err
 	}
 	if d.plan != nil {
-		d.plan.Add(plan.Other, "host", "mount --bind the sandbox's namespace %s", path)
+		d.plan.Add(plan.Other, "host", "mount the sandbox's namespace as %s too, so that it outlives the container", filepath.Base(path))
 		return nil
 	}
 	h, ok := ns.(*netns.Handle)
