@@ -29,8 +29,13 @@ type NetworkSpec struct {
 
 const (
 	macvlan = "macvlan" // a driver whose containers are on the LAN of the host
+	hostNIC = "host"    // a driver that gives a container a NIC of the host, which is on a LAN
 	noIPAM  = "none"
 )
+
+// onLAN reports whether the network's addresses are those of a LAN, which the host
+// may have as well.
+func (s NetworkSpec) onLAN() bool { return s.Driver == macvlan || s.Driver == hostNIC }
 
 // ownAddresses reports whether the network's addresses are chosen here.
 func (s NetworkSpec) ownAddresses() bool { return s.IPAM == "" || s.IPAM == ownPrefix+"ipam" }
@@ -54,6 +59,8 @@ func confList(s NetworkSpec) ([]byte, error) {
 		if s.NoICC {
 			plugin["mode"] = "private"
 		}
+	case hostNIC:
+		plugin["isDefaultGateway"] = !s.Internal
 	default:
 		plugin["isGateway"], plugin["isDefaultGateway"], plugin["ipMasq"] = true, !s.Internal, !s.Internal
 		if s.NoICC {
@@ -91,7 +98,7 @@ func capabilities(driver string) map[string]bool {
 	switch driver {
 	case "bridge":
 		all["portMappings"], all["bandwidth"] = true, true
-	case macvlan:
+	case macvlan, hostNIC:
 		all["bandwidth"] = true
 	}
 	return all

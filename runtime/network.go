@@ -75,6 +75,9 @@ func (r *Runtime) planNetwork(ctx context.Context, s NetworkSpec) ([]byte, error
 	if s.Driver == "" {
 		s.Driver = "bridge"
 	}
+	if s.Driver == hostNIC && s.ownAddresses() && len(s.Subnets) == 0 && len(s.Gateways) == 0 && !s.IPv6 {
+		s.IPAM = noIPAM // the NIC has addresses
+	}
 	if !s.ownAddresses() {
 		if len(s.Subnets) > 0 || len(s.Gateways) > 0 || s.IPv6 {
 			return nil, bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("network %q: subnets, gateways and ipam %q: want one of them, for the addresses are not chosen here", s.Name, s.IPAM))
@@ -90,7 +93,7 @@ func (r *Runtime) planNetwork(ctx context.Context, s NetworkSpec) ([]byte, error
 		return nil, err
 	}
 	for i, p := range s.Subnets {
-		if o, clash := overlap(p, append(slices.Clip(taken), addrs...)); clash && s.Driver != macvlan { // on the LAN it may be the LAN's
+		if o, clash := overlap(p, append(slices.Clip(taken), addrs...)); clash && !s.onLAN() { // on the LAN it may be the LAN's
 			return nil, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf(
 				"network %q: subnet %s overlaps %s, which another network or the host has", s.Name, p, o))
 		}

@@ -30,6 +30,7 @@ func (a *app) networkCreate() *cobra.Command {
 		Example: "  bowline network create web --ipv6\n" +
 			"  bowline network create lab --subnet 10.1.0.0/24 --subnet fd00:1::/64 --opt vlan=7 --internal\n" +
 			"  bowline network create lan --driver macvlan --opt parent=eth1 --opt host-access=true --subnet 192.0.2.0/24\n" +
+			"  bowline network create nic --driver host --opt device=eth2\n" +
 			"  bowline network create --conf /etc/cni/net.d/10-other.conflist",
 		Args: func(cmd *cobra.Command, given []string) error {
 			if o.conf != "" && len(given) == 0 {

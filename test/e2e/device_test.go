@@ -220,6 +220,86 @@ func TestDeviceWrong(t *testing.T) {
 	h.run("ip", "route", "del", "default")
 }
 
+// TestDeviceByHand: the same by the command line, and what would be done.
+func TestDeviceByHand(t *testing.T) {
+	if reference() {
+		t.Skip("bowline is ours")
+	}
+	t.Parallel()
+	h := newHost(t)
+	h.nic("nic0")
+	before := h.apart()
+	cli := func(args ...string) string {
+		t.Helper()
+		return h.run(bin("bowline"), args...)
+	}
+	cli("network", "create", "lan", "--driver", "host", "--opt", "device=nic0")
+	cli("network", "create", "given", "--driver", "host", "--opt", "device=nic0", "--subnet", "198.51.100.128/25")
+	cli("sandbox", "create", "one", "two")
+	if got := cli("connect", "one", "lan"); !strings.Contains(got, "198.51.100.1/24") || !strings.Contains(got, "2001:db8:5::1/64") {
+		t.Errorf("connect: %s", got)
+	}
+	cli("sandbox", "exec", "one", "ping", "-c1", "-W2", "198.51.100.9")
+	if out, err := h.try(bin("bowline"), "connect", "two", "given"); err == nil || !strings.Contains(out, "the NIC nic0 is held by one-") {
+		t.Errorf("a second sandbox: %v %s", err, out)
+	}
+	cli("check")
+	cli("diff")
+	if got := cli("ls"); !strings.Contains(got, "host") || !strings.Contains(got, "198.51.100.1/24") {
+		t.Errorf("ls: %s", got)
+	}
+	cli("shape", "one", "--egress", "10mbit")
+	cli("policy", "set", "one", "deny egress tcp 25")
+	cli("check")
+	cli("disconnect", "one", "lan")
+	if got := cli("connect", "two", "given", "--egress", "5mbit"); !strings.Contains(got, "198.51.100.129/25") && !strings.Contains(got, "198.51.100.130/25") {
+		t.Errorf("connect: %s", got)
+	}
+	cli("sandbox", "rm", "one", "two")
+	cli("network", "rm", "lan", "given")
+	eventually(t, func() error {
+		if d := diff(before, h.apart()); d != "" {
+			return fmt.Errorf("the host is not as it was:\n%s", d)
+		}
+		return nil
+	})
+
+	box := h.sandbox("one")
+	c := deviceNetwork("lan", "nic0")
+	explained := func(verb string) string {
+		t.Helper()
+		text, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(h.dir, "conf.json")
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return h.run("sh", "-c", bin("bowline-host")+" explain -container one -netns "+box.path+" "+verb+" <"+file)
+	}
+	planned := h.apart()
+	for _, want := range []string{`ip link set nic0 alias "bowline device nic0 lan/one/eth0"`, "ip link set nic0 netns sandbox name eth0", "ip addr add 198.51.100.1/24 dev eth0"} {
+		if got := explained("ADD"); !strings.Contains(got, want+"\n") {
+			t.Errorf("the plan of ADD lacks %q:\n%s", want, got)
+		}
+	}
+	if d := diff(planned, h.apart()); d != "" {
+		t.Errorf("explain changes\n%s", d)
+	}
+	box.add(c)
+	added := h.apart()
+	for _, want := range []string{"ip link set nic0 netns host name nic0", "ip addr add 198.51.100.1/24 dev nic0", "ip route add 203.0.113.0/24 via 198.51.100.9 dev nic0", `ip link set nic0 alias ""`} {
+		if got := explained("DEL"); !strings.Contains(got, want+"\n") {
+			t.Errorf("the plan of DEL lacks %q:\n%s", want, got)
+		}
+	}
+	if d := diff(added, h.apart()); d != "" {
+		t.Errorf("explain changes\n%s", d)
+	}
+	box.del(c, result{})
+}
+
 // TestShareHost: a container in the host's namespace is told what is there.
 func TestShareHost(t *testing.T) {
 	if reference() {
