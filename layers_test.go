@@ -44,7 +44,7 @@ var rooms = []room{
 	{"internal/plugin", []string{"", "ipam", "internal/prefault", "internal/cni", "internal/cnm", "internal/socket", "internal/state", "internal/meter", "internal/plan", "internal/journal", "internal/netns", "internal/link"}, "the main of every plugin holds a driver behind the faces"},
 	{"internal/drivertest", []string{"", "internal/netns", "internal/netns/netnstest", "internal/link", "internal/nft", "internal/state", "internal/undo"}, "what every driver must do, said once"},
 	{"internal/tune", []string{"", "internal/link"}, "options that several drivers have, and what they mean in a sandbox"},
-	{"internal/endpoint", []string{"", "internal/plugin", "internal/tune", "internal/link", "internal/nft"}, "what drivers share about endpoints; nothing of one kind of network"},
+	{"internal/endpoint", []string{"", "internal/plugin", "internal/tune", "internal/link", "internal/nft", "internal/plan"}, "what drivers share about endpoints; nothing of one kind of network"},
 	{"plugins", []string{"", "internal/plugin", "internal/endpoint", "internal/tune", "internal/link", "internal/nft", "internal/plan", "internal/state", "internal/undo", "internal/netns"}, "a plugin is a driver; it never imports another plugin, a face or the runtime"},
 	{"runtime", []string{"", "internal/cni", "internal/netns", "internal/state", "internal/meter", "internal/socket", "internal/undo"}, "the runtime is a client like any engine: it calls plugins through their public protocols only"},
 	{"runtime/demo", []string{"", "runtime", "internal/state"}, "a client of the runtime"},

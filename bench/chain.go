@@ -55,6 +55,8 @@ func (n network) target(present int) (add, del float64) {
 	switch {
 	case n.apart, n.acd, n.host:
 		return 0, 0
+	case n.loop:
+		return 1, 1
 	case n.lan:
 		return 1.8, 4
 	case n.full:
@@ -79,6 +81,8 @@ func (n network) target(present int) (add, del float64) {
 // minutes where its chain is long.
 func (n network) levels(o options) []int {
 	switch {
+	case n.loop:
+		return []int{0}
 	case o.quick:
 		return []int{0, 20}
 	case n.full && o.long:
@@ -126,7 +130,14 @@ func chain(ctx context.Context, o options, n network, rivals []side, levels []in
 			c.close()
 		}
 	}()
-	for _, s := range append([]side{ourSide(o)}, rivals...) {
+	ours := ourSide(o)
+	if n.loop {
+		var err error
+		if ours, err = loopbackSide(o); err != nil {
+			return err
+		}
+	}
+	for _, s := range append([]side{ours}, rivals...) {
 		c, err := newContender(o, s)
 		if err != nil {
 			return err

@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 )
 
 // macvlans measures containers on the host's uplink: how long they take to
-// attach, and what the way between two of them costs.
+// attach, and what the way between two of them costs. The loopback, which every
+// container has, is measured beside them.
 func macvlans(ctx context.Context, o options) error {
 	head("macvlan: ADD and DEL, one at a time (ms, medians)", "chain", "present", "best reference for ADD / DEL", "its ADD / DEL", "bowline ADD / DEL", "times faster", "target")
 	reference := side{name: "reference macvlan", short: "macvlan", bin: o.reference}
@@ -20,7 +23,21 @@ func macvlans(ctx context.Context, o options) error {
 			return err
 		}
 	}
+	if err := chain(ctx, o, network{name: "loop", loop: true}, []side{{name: "reference loopback", short: "loopback", bin: o.reference}}, []int{0}); err != nil {
+		return err
+	}
 	return lanPath(ctx, o, reference)
+}
+
+// loopbackSide is ours where engines look for the loopback plugin: bowline-host by
+// that name.
+func loopbackSide(o options) (side, error) {
+	s := ourSide(o)
+	s.bin = filepath.Join(o.dir, "loopback")
+	if err := os.MkdirAll(s.bin, 0o755); err != nil {
+		return s, err
+	}
+	return s, os.Symlink(filepath.Join(o.ours, "bowline-host"), filepath.Join(s.bin, "loopback"))
 }
 
 // A measure is one number of a lane.

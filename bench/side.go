@@ -68,9 +68,13 @@ type network struct {
 	lan    bool // macvlan on the host's uplink, not a bridge
 	acd    bool // ours asks the LAN for each address first, which the reference does not
 	host   bool // ours gives the host access, which the reference cannot
+	loop   bool // the loopback alone
 }
 
 func (n network) String() string {
+	if n.loop {
+		return "loopback"
+	}
 	text := "bridge + ipam"
 	if n.lan {
 		text = "macvlan + ipam"
@@ -99,6 +103,9 @@ func (n network) String() string {
 // chain is the network's configuration for the plugins of h's side, in order.
 func (n network) chain(h *host) []map[string]any {
 	ipam := map[string]any{"type": "host-local", "dataDir": h.dir + "/cni", "ranges": [][]map[string]any{{{"subnet": n.subnet}}}}
+	if n.loop {
+		return []map[string]any{{"cniVersion": "1.0.0", "name": n.name, "type": "loopback"}}
+	}
 	if n.lan {
 		c := map[string]any{"cniVersion": "1.0.0", "name": n.name, "type": "macvlan", "master": "up0", "mode": "bridge", "ipam": ipam}
 		if h.side.ours {

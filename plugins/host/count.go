@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/bowline-net/bowline"
-	"github.com/bowline-net/bowline/internal/endpoint"
 )
 
 var _ bowline.Counter = (*driver)(nil)
@@ -47,24 +46,7 @@ func (d *driver) count(ctx context.Context, p bowline.Place, l loan, at found) (
 		ReceivedBytes: since(now.ReceivedBytes, was.ReceivedBytes), ReceivedPackets: since(now.ReceivedPackets, was.ReceivedPackets), ReceivedDrops: since(now.ReceivedDrops, was.ReceivedDrops),
 		SentBytes: since(now.SentBytes, was.SentBytes), SentPackets: since(now.SentPackets, was.SentPackets), SentDrops: since(now.SentDrops, was.SentDrops),
 	}
-	if l.Limited {
-		drops, err := at.in.QueueDrops(ctx)
-		if err != nil {
-			return nil, err
-		}
-		c.SentDrops += drops[at.nic.Name]
-		c.ReceivedDrops += drops[ifbName(l.Network, l.Endpoint)]
-	}
-	if len(p.Endpoint.Policy) > 0 {
-		rules := d.rules(at.ns)
-		defer rules.Close()
-		hits, err := rules.PolicyHits(ctx)
-		if err != nil {
-			return nil, err
-		}
-		c.Policy = endpoint.PolicyCounts(p.Endpoint, hits[at.nic.Name])
-	}
-	return c, nil
+	return c, d.insideOf(at).Count(ctx, p.Network, p.Endpoint, c)
 }
 
 // since is what was counted since it was that; a driver may have begun anew.

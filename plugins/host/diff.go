@@ -7,6 +7,7 @@ import (
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/endpoint"
+	"github.com/bowline-net/bowline/internal/nft"
 )
 
 var (
@@ -67,7 +68,7 @@ func (d *driver) diff(ctx context.Context, p bowline.Place) (i bowline.Inspectio
 			ds.Link(name, "MTU", fmt.Sprint(at.nic.MTU), fmt.Sprint(o.mtu))
 		}
 		var more []bowline.Difference
-		more, i.Err = d.diffInside(ctx, p.Network, p.Endpoint, at)
+		more, i.Err = d.insideOf(at).Diff(ctx, p.Network, p.Endpoint)
 		ds = append(ds, more...)
 	}
 	i.Found = ds
@@ -76,11 +77,7 @@ func (d *driver) diff(ctx context.Context, p bowline.Place) (i bowline.Inspectio
 
 // CheckEndpoint implements [bowline.Driver].
 func (d *driver) CheckEndpoint(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	i := d.diff(ctx, bowline.Place{Network: n, Endpoint: e})
-	if i.Err != nil {
-		return i.Err
-	}
-	return bowline.FirstDifference(fmt.Sprintf("network %q, endpoint %q", n.ID, e.ID), i.Found)
+	return endpoint.Check(ctx, d, n, e)
 }
 
 // Repair implements [bowline.Inspector]: an endpoint that differs is made again.
@@ -124,11 +121,17 @@ func (d *driver) repair(ctx context.Context, p bowline.Place, a bowline.Attachme
 
 // Watch implements [bowline.Watcher].
 func (d *driver) Watch(ctx context.Context, ready func(), changed func(bowline.Event)) error {
-	m, err := d.host.Monitor()
+	links, err := d.host.Monitor()
 	if err != nil {
 		return err
 	}
-	defer m.Close()
+	rules := nft.Open(d.ns)
+	defer rules.Close()
+	seen, err := rules.MonitorAll()
+	if err != nil {
+		links.Close()
+		return err
+	}
 	ready()
-	return m.Run(ctx, changed)
+	return endpoint.Watch(ctx, links, seen, changed)
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/link"
-	"github.com/bowline-net/bowline/internal/nft"
 )
 
 var (
@@ -16,25 +15,13 @@ var (
 	_ bowline.Policer = (*driver)(nil)
 )
 
-// ifbName names the link of the sandbox that what the endpoint receives waits
-// at.
-func ifbName(network, endpoint string) string { return bowline.LinkName("bwf", network, endpoint) }
-
-// limits are e's rates as the NIC in the sandbox has them: what comes in there is
-// what comes to the endpoint.
-func limits(n bowline.NetworkConfig, e bowline.EndpointSpec) link.Limits {
-	l := endpoint.Limits(n, e, ifbName(n.ID, e.ID))
-	l.Out, l.In = l.In, l.Out
-	return l
+// inside is what keeps limits and policy of the NIC, which has that name in the
+// sandbox.
+func (d *driver) inside(in *link.Handle, ns bowline.Namespace, name string) endpoint.Inside {
+	return endpoint.Inside{Links: in, NS: ns, Name: name, Plan: d.plan}
 }
 
-// rules returns a handle on the firewall of a sandbox.
-func (d *driver) rules(ns bowline.Namespace) *nft.Sandbox {
-	if d.plan != nil {
-		return nft.OpenDrySandbox(ns, d.plan)
-	}
-	return nft.OpenSandbox(ns)
-}
+func (d *driver) insideOf(at found) endpoint.Inside { return d.inside(at.in, at.ns, at.nic.Name) }
 
 // settleIn limits and restricts the NIC, which is in e's sandbox under that name.
 // The loan says first what is to be taken away before it comes back.
@@ -46,35 +33,20 @@ func (d *driver) settleIn(ctx context.Context, l *loan, n bowline.NetworkConfig,
 			return err
 		}
 	}
-	if e.Rates != (bowline.Rates{}) {
-		if err := in.Limit(ctx, name, limits(n, e)); err != nil {
-			return err
-		}
-	}
-	if len(e.Policy) == 0 {
-		return nil
-	}
-	if err := endpoint.Resolved(e.ID, e.Policy); err != nil {
-		return err
-	}
-	rules := d.rules(e.Sandbox)
-	defer rules.Close()
-	return rules.EnsureEndpoint(ctx, n.ID, nft.Endpoint{ID: e.ID, Port: name, Policy: e.Policy})
+	return d.inside(in, e.Sandbox, name).Settle(ctx, n, e)
 }
 
 // unsettle takes away what settleIn made: it would stay in the sandbox.
 func (d *driver) unsettle(ctx context.Context, l loan, at found) error {
 	if l.Limited {
-		if err := at.in.Limit(ctx, at.nic.Name, link.Limits{IFB: ifbName(l.Network, l.Endpoint)}); err != nil {
+		if err := at.in.Limit(ctx, at.nic.Name, link.Limits{IFB: endpoint.IFB(l.Network, l.Endpoint)}); err != nil {
 			return err
 		}
 	}
 	if !l.Restricted {
 		return nil
 	}
-	rules := d.rules(at.ns)
-	defer rules.Close()
-	return rules.DeleteEndpoint(ctx, l.Network, l.Endpoint)
+	return d.insideOf(at).EndPolicy(ctx, l.Network, l.Endpoint)
 }
 
 // Settle implements [bowline.Settler]: dockerd has moved the NIC, so now its
@@ -98,7 +70,7 @@ func (d *driver) Shape(ctx context.Context, n bowline.NetworkConfig, e bowline.E
 		if err := d.loans.put(ctx, *l); err != nil {
 			return err
 		}
-		return at.in.Limit(ctx, at.nic.Name, limits(n, e))
+		return d.insideOf(at).Shape(ctx, n, e)
 	})
 }
 
@@ -112,9 +84,7 @@ func (d *driver) Enforce(ctx context.Context, n bowline.NetworkConfig, e bowline
 		if err := d.loans.put(ctx, *l); err != nil {
 			return err
 		}
-		rules := d.rules(at.ns)
-		defer rules.Close()
-		return rules.ReplacePolicy(ctx, n.ID, nft.Endpoint{ID: e.ID, Port: at.nic.Name, Policy: e.Policy})
+		return d.insideOf(at).Enforce(ctx, n, e)
 	})
 }
 
@@ -161,27 +131,6 @@ func (d *driver) pinDocker(ctx context.Context, l *loan, at found) (err error) {
 	return d.pin(ctx, at.ns, l.Pin)
 }
 
-// diffInside compares limits and policy.
-func (d *driver) diffInside(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec, at found) (ds []bowline.Difference, err error) {
-	if e.Rates != (bowline.Rates{}) {
-		if ds, err = at.in.CheckLimits(ctx, at.nic.Name, limits(n, e)); err != nil {
-			return ds, err
-		}
-	}
-	if len(e.Policy) == 0 {
-		return ds, nil
-	}
-	rules := d.rules(at.ns)
-	defer rules.Close()
-	seen, err := rules.Snapshot(ctx)
-	if err != nil {
-		return ds, err
-	}
-	defer seen.Close()
-	more, err := seen.DiffEndpoint(ctx, nft.Network{ID: n.ID}, nft.Endpoint{ID: e.ID, Port: at.nic.Name, Policy: e.Policy})
-	return append(ds, more...), err
-}
-
 // repairInside makes limits and policy right.
 func (d *driver) repairInside(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
 	if e.Rates != (bowline.Rates{}) {
@@ -192,15 +141,5 @@ func (d *driver) repairInside(ctx context.Context, n bowline.NetworkConfig, e bo
 	if len(e.Policy) == 0 {
 		return nil
 	}
-	return d.inSandbox(ctx, n, e, func(_ *loan, at found) error {
-		rules := d.rules(at.ns)
-		defer rules.Close()
-		seen, err := rules.Snapshot(ctx)
-		if err != nil {
-			return err
-		}
-		defer seen.Close()
-		_, err = seen.RepairEndpoint(ctx, nft.Network{ID: n.ID}, nft.Endpoint{ID: e.ID, Port: at.nic.Name, Policy: e.Policy})
-		return err
-	})
+	return d.inSandbox(ctx, n, e, func(_ *loan, at found) error { return d.insideOf(at).Repair(ctx, n, e) })
 }
