@@ -89,6 +89,13 @@ func lanPath(ctx context.Context, o options, reference side) error {
 			}
 		}
 	}
+	reportLanes(lanes, measures)
+	return nil
+}
+
+// reportLanes prints a row for each lane; the first is what they are compared
+// with.
+func reportLanes(lanes []*lane, measures []measure) {
 	head("macvlan: between two containers of one host; transactions with both ends on one core", "path", "transactions /s", "RTT µs", "× raw veth", "1 stream Gbit/s", "× raw veth", "8 streams Gbit/s", "× raw veth", "target")
 	for _, l := range lanes {
 		cells := []any{l.name}
@@ -106,7 +113,6 @@ func lanPath(ctx context.Context, o options, reference side) error {
 		}
 		row(append(cells, target)...)
 	}
-	return nil
 }
 
 // floods returns how many Gbit/s several streams at once bring.
