@@ -46,6 +46,7 @@ func (d *doctor) kernel(ctx context.Context) {
 		{"bridge", "CONFIG_BRIDGE", "", kind("bridge")},
 		{"nftables", "CONFIG_NF_TABLES, CONFIG_NFT_MASQ, CONFIG_NFT_NAT", "", func(ctx context.Context) error { return tryTables(ctx, ns) }},
 		{"translation to published ports", "CONFIG_NFT_NAT, CONFIG_NFT_CT, CONFIG_NFT_FIB_IPV4 and CONFIG_NFT_FIB_IPV6", "published ports", func(ctx context.Context) error { return tryPorts(ctx, ns) }},
+		{"hooks at links inside of sandboxes", "CONFIG_NETFILTER_INGRESS and CONFIG_NETFILTER_EGRESS", "policies and host access of macvlan networks", func(ctx context.Context) error { return tryHooks(ctx, ns, links) }},
 		{"VLAN filtering of bridges", "CONFIG_BRIDGE_VLAN_FILTERING", "options vlan and vlanTrunk", func(ctx context.Context) error { return tryVLANs(ctx, links) }},
 		{"macvlan", "CONFIG_MACVLAN", "macvlan networks", kind("macvlan")},
 		{"vxlan", "CONFIG_VXLAN", "overlay networks", kind("vxlan")},
@@ -99,6 +100,18 @@ func tryPorts(ctx context.Context, ns *netns.Handle) error {
 		err = fmt.Errorf("%w: %w", bowline.ErrNoKernel, err)
 	}
 	return errors.Join(err, h.DeleteNetwork(ctx, n))
+}
+
+// tryHooks keeps a policy as macvlan networks do.
+func tryHooks(ctx context.Context, ns *netns.Handle, links *link.Handle) error {
+	if err := links.CreateVeth(ctx, link.Veth{Name: "probe7", Peer: "probe8"}); err != nil {
+		return err
+	}
+	h := nft.OpenSandbox(ns)
+	defer h.Close()
+	policy := []bowline.PolicyRule{{Action: "deny", Direction: "egress"}, {Action: "deny", Direction: "ingress"}}
+	err := h.EnsureEndpoint(ctx, "probe", nft.Endpoint{ID: "probe", Port: "probe7", Policy: policy})
+	return errors.Join(err, h.DeleteEndpoint(ctx, "probe", "probe"), links.Delete(ctx, "probe7"))
 }
 
 func tryLimits(ctx context.Context, links *link.Handle) error {

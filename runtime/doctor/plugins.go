@@ -18,7 +18,10 @@ import (
 // they could attach now, and knocks at the sockets that Docker uses.
 func (d *doctor) plugins(ctx context.Context) {
 	for _, name := range []string{"bowline-bridge", "bowline-ipam"} {
-		d.executable(name)
+		d.executable(name, Fail)
+	}
+	for _, name := range []string{"bowline-dhcp", "bowline-host", "bowline-macvlan"} {
+		d.executable(name, Note)
 	}
 	networks, err := d.rt.Networks(ctx)
 	if err != nil {
@@ -37,7 +40,8 @@ func (d *doctor) plugins(ctx context.Context) {
 	}
 }
 
-func (d *doctor) executable(name string) {
+// executable looks for a plugin; missing is how bad it is if there is none.
+func (d *doctor) executable(name string, missing Level) {
 	var found []string
 	for _, dir := range runtime.SearchPath() {
 		path := filepath.Join(dir, name)
@@ -46,7 +50,7 @@ func (d *doctor) executable(name string) {
 		}
 	}
 	if len(found) == 0 {
-		d.say(Fail, fmt.Sprintf("no %s in %s", name, strings.Join(runtime.SearchPath(), ", ")),
+		d.say(missing, fmt.Sprintf("no %s in %s", name, strings.Join(runtime.SearchPath(), ", ")),
 			"install it into /opt/cni/bin, or name its directory in BOWLINE_CNI_PATH")
 		return
 	}
