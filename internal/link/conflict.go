@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,22 @@ const probes = 3
 //
 // Silence is no proof. RFC 5227 itself probes for 4 to 9 seconds.
 func (h *Handle) Conflicts(ctx context.Context, l Info, within time.Duration, addrs ...netip.Addr) (map[netip.Addr]net.HardwareAddr, error) {
+	return h.ConflictsBeside(ctx, l, within, nil, addrs...)
+}
+
+// A host that is there answers in about the time that another one takes: so the
+// wait ends after patience times as long as a known one took, and not before
+// leastWait.
+const (
+	patience  = 4
+	leastWait = 5 * time.Millisecond
+)
+
+// ConflictsBeside is Conflicts where some on the L2 are known to be there, such
+// as a gateway. They are asked, too, and once one of them has answered it is clear
+// how long answers take there: then the probes come closer together, and it need
+// not take all the time within.
+func (h *Handle) ConflictsBeside(ctx context.Context, l Info, within time.Duration, known []netip.Addr, addrs ...netip.Addr) (map[netip.Addr]net.HardwareAddr, error) {
 	what := "probe addresses at link " + l.Name
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
@@ -47,17 +64,18 @@ func (h *Handle) Conflicts(ctx context.Context, l Info, within time.Duration, ad
 	if err != nil || !now.Carrier {
 		return nil, err
 	}
-	p := prober{index: now.Index, mac: now.MAC, found: map[netip.Addr]net.HardwareAddr{}}
+	known = slices.DeleteFunc(slices.Clone(known), func(a netip.Addr) bool { return slices.Contains(addrs, a) })
+	p := prober{index: now.Index, mac: now.MAC, known: known, found: map[netip.Addr]net.HardwareAddr{}}
 	defer p.close()
-	if err := h.inside(func() error { return p.open(addrs) }); err != nil {
+	if err := h.inside(func() error { return p.open(slices.Concat(addrs, known)) }); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	start := time.Now()
+	p.start, p.within, p.want = time.Now(), within, len(addrs)
 	for i := range probes {
 		if err := p.send(); err != nil {
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
-		if err := p.listen(start.Add(within * time.Duration(i+1) / probes)); err != nil {
+		if err := p.listen(i + 1); err != nil {
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
 		select {
@@ -107,6 +125,12 @@ type prober struct {
 	ears  []ear // at most one per family
 	group int   // socket that is a member of the groups of IPv6 addresses, or 0
 	found map[netip.Addr]net.HardwareAddr
+	known []netip.Addr // answer, if they are there
+	heard bool         // one of them has
+	want  int          // addresses that are asked for because nobody should have them
+
+	start  time.Time     // of the first probe
+	within time.Duration // from start, until enough has been listened
 }
 
 // An ear is a packet socket that hears what concerns addresses of one family.
@@ -194,7 +218,7 @@ func (p *prober) close() {
 func (p *prober) send() error {
 	for _, e := range p.ears {
 		for _, a := range e.addrs {
-			if p.found[a] != nil {
+			if p.found[a] != nil || p.heard && slices.Contains(p.known, a) {
 				continue
 			}
 			err := unix.Sendto(e.fd, probe(a, p.mac), 0, &unix.SockaddrLinklayer{Protocol: bigEndian(e.proto), Ifindex: p.index})
@@ -207,16 +231,20 @@ func (p *prober) send() error {
 	return nil
 }
 
-// listen hears until the time, or until all addresses have been answered for.
-func (p *prober) listen(until time.Time) error {
+// left is how long to listen after that many probes.
+func (p *prober) left(sent int) time.Duration {
+	return time.Until(p.start.Add(p.within * time.Duration(sent) / probes))
+}
+
+// listen hears until the time after that many probes is over, or until all
+// addresses have been answered for.
+func (p *prober) listen(sent int) error {
 	fds := make([]unix.PollFd, len(p.ears))
-	want := 0
 	for i, e := range p.ears {
 		fds[i] = unix.PollFd{Fd: int32(e.fd), Events: unix.POLLIN}
-		want += len(e.addrs)
 	}
 	buf := make([]byte, 256)
-	for left := time.Until(until); left > 0 && len(p.found) < want; left = time.Until(until) {
+	for left := p.left(sent); left > 0 && len(p.found) < p.want; left = p.left(sent) {
 		t := unix.NsecToTimespec(int64(left))
 		if _, err := unix.Ppoll(fds, &t, nil); err != nil && !errors.Is(err, unix.EINTR) {
 			return err
@@ -245,6 +273,12 @@ func (p *prober) hear(e ear, frame []byte) {
 	}
 	a, mac := claims(frame)
 	if mac == nil || mac.String() == p.mac.String() {
+		return
+	}
+	if slices.Contains(p.known, a) {
+		if !p.heard {
+			p.heard, p.within = true, min(p.within, max(patience*time.Since(p.start), leastWait))
+		}
 		return
 	}
 	for _, want := range e.addrs {

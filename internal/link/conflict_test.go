@@ -160,6 +160,37 @@ func TestConflictsTakeTheirTime(t *testing.T) {
 	}
 }
 
+// TestConflictsBeside: once somebody who is known to be there has answered, it is
+// clear how long to wait for others.
+func TestConflictsBeside(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ known, ask, want string }{
+		{"10.1.0.2", "10.1.0.9", "map[]"},
+		{"fd00:1::2", "10.1.0.9", "map[]"}, // of the other family, on the same L2
+		{"10.1.0.2", "fd00:1::9", "map[]"},
+		{"10.1.0.2", "10.1.0.3", "map[10.1.0.3:02:00:00:00:00:02]"},
+	} {
+		l, h, eth0 := newLAN(t, "veth")
+		ip(t, l.neighbour, "addr add 10.1.0.3/24 dev lan0")
+		start := time.Now()
+		got, err := h.ConflictsBeside(t.Context(), eth0, time.Minute, addrs(tt.known), addrs(tt.ask)...)
+		if err != nil || fmt.Sprint(got) != tt.want {
+			t.Errorf("%+v: %v, %v", tt, got, err)
+		}
+		if time.Since(start) > 30*time.Second {
+			t.Errorf("%+v: all the time was waited for", tt)
+		}
+	}
+	_, h, eth0 := newLAN(t, "veth")
+	start := time.Now()
+	if got, err := h.ConflictsBeside(t.Context(), eth0, brief, addrs("10.1.0.77"), addrs("10.1.0.9")...); err != nil || len(got) > 0 {
+		t.Errorf("%v, %v; want none", got, err)
+	}
+	if took := time.Since(start); took < brief {
+		t.Errorf("nobody answered, and yet it took %v only", took)
+	}
+}
+
 // TestNobodyToAsk: without a carrier nothing can be seen.
 func TestNobodyToAsk(t *testing.T) {
 	t.Parallel()
