@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -326,49 +324,7 @@ func TestDriverInVLAN(t *testing.T) {
 	if _, _, ok := vlanHost(t); !ok {
 		return
 	}
-	drivertest.Run(t, drivertest.Suite{Options: testOptions(), New: func(ns bowline.Namespace) (bowline.Driver, error) {
-		d, err := newDriver(ns)
-		return inVLAN{d}, err
-	}})
-}
-
-// inVLAN puts each network into VLAN 10, but for those that Networks returns.
-type inVLAN struct{ *driver }
-
-func tagged(n bowline.NetworkConfig) bowline.NetworkConfig {
-	if n.Options["bridge"] != "" {
-		return n
-	}
-	o := map[string]string{"vlan": "10"}
-	maps.Copy(o, n.Options)
-	n.Options = o
-	return n
-}
-
-func (d inVLAN) CreateNetwork(ctx context.Context, n bowline.NetworkConfig) error {
-	return d.driver.CreateNetwork(ctx, tagged(n))
-}
-
-func (d inVLAN) DeleteNetwork(ctx context.Context, n bowline.NetworkConfig) error {
-	return d.driver.DeleteNetwork(ctx, tagged(n))
-}
-
-func (d inVLAN) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) (bowline.Attachment, error) {
-	return d.driver.CreateEndpoint(ctx, tagged(n), e)
-}
-
-func (d inVLAN) DeleteEndpoint(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	return d.driver.DeleteEndpoint(ctx, tagged(n), e)
-}
-
-func (d inVLAN) Publish(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) ([]bowline.PortMapping, error) {
-	return d.driver.Publish(ctx, tagged(n), e)
-}
-
-func (d inVLAN) Unpublish(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	return d.driver.Unpublish(ctx, tagged(n), e)
-}
-
-func (d inVLAN) CheckEndpoint(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	return d.driver.CheckEndpoint(ctx, tagged(n), e)
+	options := testOptions()
+	options["vlan"] = "10"
+	drivertest.Run(t, drivertest.Suite{New: newTestDriver, Options: options})
 }
