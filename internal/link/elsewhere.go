@@ -134,8 +134,9 @@ func linksOf(id int, kind string) *msg {
 	return m
 }
 
-// DeleteElsewhere removes the link, and waits for the kernel to let go of it. It
-// succeeds if the link, or its namespace, is gone.
+// DeleteElsewhere removes the link, and of another namespace waits for its end
+// even with h.Detach, for it is announced there only. It succeeds if the link, or
+// its namespace, is gone.
 func (h *Handle) DeleteElsewhere(ctx context.Context, l Elsewhere) error {
 	what := "delete link " + l.Name
 	if err := ctx.Err(); err != nil {
@@ -145,6 +146,9 @@ func (h *Handle) DeleteElsewhere(ctx context.Context, l Elsewhere) error {
 	m.ifinfo(unix.AF_UNSPEC, l.Index, 0, 0)
 	if l.NS >= 0 {
 		m.u32(unix.IFLA_TARGET_NETNSID, uint32(l.NS))
+	}
+	if l.NS < 0 && h.Detach && h.conn.dry == nil {
+		return failure(what, h.deleteDetached(m, []int{l.Index}))
 	}
 	err := h.conn.do(m)
 	if l.NS >= 0 && noNamespace(err) {
