@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,9 @@ const (
 	// maxConflicts is how many addresses may turn out to be in use. They stay in
 	// quarantine, so the engine's next ADD goes on from there.
 	maxConflicts = 8
+	// dyingFor is how long the kernel may take to end the namespace of a dead
+	// container, whose links answer until then.
+	dyingFor = 5 * time.Second
 )
 
 // A settled is an endpoint that has its addresses.
@@ -51,7 +55,7 @@ func (o op) settle(ctx context.Context, u *undo.Stack, sandbox *netns.Handle, ca
 		if s.a, err = o.attach(ctx, u, r, s.n, s.e); err != nil || !s.a.Shared || s.a.Down || len(s.a.Addrs) == 0 {
 			return s, err
 		}
-		used, err := probe(ctx, sandbox, s.a)
+		used, err := o.ask(ctx, sandbox, s)
 		if err != nil || len(used) == 0 {
 			return s, err
 		}
@@ -77,6 +81,50 @@ func (o op) settle(ctx context.Context, u *undo.Stack, sandbox *netns.Handle, ca
 			return s, err
 		}
 	}
+}
+
+// ask returns which of the attachment's addresses somebody else has. An attachment
+// of ours whose sandbox is gone, and whose address was given away for that, is
+// taken away and waited for instead.
+func (o op) ask(ctx context.Context, sandbox *netns.Handle, s settled) ([]ipam.Conflict, error) {
+	for end := time.Now().Add(dyingFor); ; {
+		used, err := probe(ctx, sandbox, s.a)
+		if err != nil || len(used) == 0 || time.Now().After(end) {
+			return used, err
+		}
+		others, err := o.withoutDead(ctx, s.n, used)
+		if err != nil || len(others) > 0 {
+			return others, err
+		}
+		if err := apart(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// withoutDead returns used without those whose MAC is of an attachment of ours in
+// a sandbox that is gone, of which it removes what may be left.
+func (o op) withoutDead(ctx context.Context, n bowline.NetworkConfig, used []ipam.Conflict) ([]ipam.Conflict, error) {
+	records, err := o.endpoints.OfNetwork(ctx, o.Face.Name, n.ID)
+	var others []ipam.Conflict
+	for _, c := range used {
+		i := slices.IndexFunc(records, func(r state.Endpoint) bool { return r.MAC == c.MAC.String() && !alive(r) })
+		if i < 0 {
+			others = append(others, c)
+			continue
+		}
+		r := records[i]
+		release := o.endpoints.Hold(r.Driver, r.Network, r.ID)
+		err = errors.Join(err, o.Driver.DeleteEndpoint(ctx, r.Config(), r.Spec()))
+		release()
+	}
+	return others, err
+}
+
+// alive reports whether the sandbox of the recorded endpoint is there.
+func alive(r state.Endpoint) bool {
+	id, ok := netns.Stat(r.Sandbox)
+	return ok && id.Ino == r.NetnsIno && r.BootID == state.BootID()
 }
 
 // apart waits for some part of a probe: two hosts that probe for the same
