@@ -31,3 +31,30 @@ func (h *Handle) ExpelOthersFromShim(ctx context.Context, network string, keep [
 		})
 	})
 }
+
+// ShimsWithoutPeers returns the links that have the filter of a shim, in no order,
+// and lead to nobody any more.
+func (h *Handle) ShimsWithoutPeers(ctx context.Context) ([]string, error) {
+	var idle []string
+	err := h.withShim(ctx, "list the filters of shims", "", unix.LOCK_SH, func(c *nftables.Conn) error {
+		used := map[string]bool{}
+		if _, _, err := shimElements(c, func(e element) bool {
+			used[unix.ByteSliceToString(e.Key[:unix.IFNAMSIZ])] = true
+			return false
+		}); err != nil {
+			return err
+		}
+		all, err := c.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
+		if err != nil {
+			return err
+		}
+		for _, ch := range all {
+			link, shim := strings.CutPrefix(ch.Name, "shim-"+ingress+"-")
+			if ch.Table.Name == Table && shim && !used[link] {
+				idle = append(idle, link)
+			}
+		}
+		return nil
+	})
+	return idle, err
+}

@@ -153,7 +153,7 @@ func (d *driver) pruneShims(ctx context.Context, n bowline.NetworkConfig, keep [
 	if err != nil {
 		return err
 	}
-	return d.eachShim(ctx, n, func(shim link.Info) error {
+	err = d.eachShim(ctx, n, func(shim link.Info) error {
 		peers, err := d.host.Peers(ctx, shim.Index)
 		errs := []error{err, d.rules.ExpelOthersFromShim(ctx, n.ID, keep)}
 		for a, p := range peers {
@@ -163,6 +163,7 @@ func (d *driver) pruneShims(ctx context.Context, n bowline.NetworkConfig, keep [
 		}
 		return errors.Join(errs...)
 	})
+	return errors.Join(err, d.rules.ExpelOthersFromShim(ctx, n.ID, keep), d.deleteLost(ctx))
 }
 
 // Networks implements [bowline.Collector]: parents that we made and shims, where

@@ -150,7 +150,7 @@ func (d *driver) expel(ctx context.Context, n bowline.NetworkConfig, e bowline.E
 	if err != nil {
 		mac = bowline.MAC(n.ID, e.ID)
 	}
-	return d.eachShim(ctx, n, func(shim link.Info) error {
+	err = d.eachShim(ctx, n, func(shim link.Info) error {
 		peers, err := d.host.Peers(ctx, shim.Index)
 		if err != nil {
 			return err
@@ -163,6 +163,25 @@ func (d *driver) expel(ctx context.Context, n bowline.NetworkConfig, e bowline.E
 		}
 		return errors.Join(append(errs, d.rules.ExpelFromShim(ctx, n.ID, e.ID))...)
 	})
+	return errors.Join(err, d.rules.ExpelFromShim(ctx, n.ID, e.ID), d.deleteLost(ctx))
+}
+
+// deleteLost removes the filters of shims whose link somebody else has removed,
+// or its parent, once nobody is left there.
+func (d *driver) deleteLost(ctx context.Context) error {
+	if d.plan != nil {
+		return nil // it would tell of what others lost
+	}
+	idle, err := d.rules.ShimsWithoutPeers(ctx)
+	errs := []error{err}
+	for _, shim := range idle {
+		release := d.hold(shim)
+		if _, err := d.host.Get(ctx, shim); gone(err) {
+			errs = append(errs, d.rules.DeleteShim(ctx, shim))
+		}
+		release()
+	}
+	return errors.Join(errs...)
 }
 
 // eachShim calls f with each shim of the network, held, and removes it if it has
