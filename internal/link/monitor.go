@@ -18,12 +18,19 @@ const monitorBuffer = 4 << 20
 
 // A Monitor is told of changes of links, their limits, addresses and routes.
 type Monitor struct {
-	file *os.File
+	file  *os.File
+	peers bool
 }
 
 // Monitor starts to listen, in the handle's namespace and in all that a link of
 // it leads to. What happens from now on is told by [Monitor.Run].
-func (h *Handle) Monitor() (*Monitor, error) {
+func (h *Handle) Monitor() (*Monitor, error) { return h.monitor(false) }
+
+// MonitorPeers is Monitor that is told of the end of neighbours in the handle's
+// namespace, too: what [Handle.EnsurePeer] makes.
+func (h *Handle) MonitorPeers() (*Monitor, error) { return h.monitor(true) }
+
+func (h *Handle) monitor(peers bool) (*Monitor, error) {
 	const what = "watch links"
 	fd := -1
 	err := h.inside(func() (err error) {
@@ -33,15 +40,15 @@ func (h *Handle) Monitor() (*Monitor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	m := &Monitor{os.NewFile(uintptr(fd), "rtnetlink")}
-	if err := subscribe(fd); err != nil {
+	m := &Monitor{os.NewFile(uintptr(fd), "rtnetlink"), peers}
+	if err := subscribe(fd, peers); err != nil {
 		m.file.Close()
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	return m, nil
 }
 
-func subscribe(fd int) error {
+func subscribe(fd int, peers bool) error {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, monitorBuffer) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, monitorBuffer) // as much as there may be
 	}
@@ -51,10 +58,14 @@ func subscribe(fd int) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, 1); err != nil {
 		return fmt.Errorf("listen to sandboxes: %w", err)
 	}
-	for _, group := range []int{
+	groups := []int{
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF, unix.RTNLGRP_TC,
-	} {
+	}
+	if peers {
+		groups = append(groups, unix.RTNLGRP_NEIGH)
+	}
+	for _, group := range groups {
 		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
 			return fmt.Errorf("join group %d: %w", group, err)
 		}
@@ -87,8 +98,11 @@ func (m *Monitor) Run(ctx context.Context, changed func(bowline.Event)) error {
 		case errors.Is(rerr, unix.EINTR):
 		case rerr != nil:
 			return fmt.Errorf("watch links: %w", rerr)
-		case worsens(buf[:n]):
-			changed(bowline.Event{Sandbox: sandboxOf(control[:cn])})
+		default:
+			sandbox := sandboxOf(control[:cn])
+			if worsens(buf[:n], m.peers && sandbox < 0) {
+				changed(bowline.Event{Sandbox: sandbox})
+			}
 		}
 	}
 }
@@ -113,8 +127,8 @@ func sandboxOf(control []byte) int {
 
 // worsens reports whether one of the messages tells of something that may be
 // missed: addresses and routes that come are not, and routes that routing
-// daemons take away are not ours.
-func worsens(b []byte) bool {
+// daemons take away are not ours. Of neighbours the end counts, with peers.
+func worsens(b []byte, peers bool) bool {
 	for len(b) >= headerLen {
 		size := int(binary.NativeEndian.Uint32(b))
 		if size < headerLen || size > len(b) {
@@ -126,7 +140,11 @@ func worsens(b []byte) bool {
 			unix.RTM_DELQDISC, unix.RTM_DELTFILTER:
 			return true
 		case unix.RTM_DELROUTE:
-			if len(body) >= unix.SizeofRtMsg && body[7] == unix.RTN_UNICAST && body[5] <= unix.RTPROT_STATIC {
+			if len(body) >= unix.SizeofRtMsg && body[7] == unix.RTN_UNICAST && (body[5] <= unix.RTPROT_STATIC || body[5] == ourRoutes) {
+				return true
+			}
+		case unix.RTM_DELNEIGH:
+			if peers {
 				return true
 			}
 		}

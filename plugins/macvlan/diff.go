@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -177,6 +178,9 @@ func (s *survey) diffHostAccess(ctx context.Context, ds *endpoint.Differences, n
 	if err != nil {
 		return err
 	}
+	if err := s.diffSeen(ctx, ds, o, l, srcs); err != nil {
+		return err
+	}
 	have, err := s.d.host.Peers(ctx, l.Index)
 	if err != nil {
 		return err
@@ -200,6 +204,20 @@ func (s *survey) diffHostAccess(ctx context.Context, ds *endpoint.Differences, n
 	more, err := rules.DiffShimPeer(ctx, peerOf(n, e, name, mac))
 	*ds = append(append(*ds, filter...), more...)
 	return err
+}
+
+// diffSeen compares the addresses of the shim.
+func (s *survey) diffSeen(ctx context.Context, ds *endpoint.Differences, o options, shim link.Seen, srcs []netip.Prefix) error {
+	have, err := s.d.host.Addrs(ctx, shim.Index)
+	if err != nil {
+		return err
+	}
+	for _, a := range seen(srcs) {
+		if !slices.Contains(have, a) {
+			ds.Link(shim.Name, "address", "", a.String())
+		}
+	}
+	return nil
 }
 
 func peerText(p link.Peer) string {

@@ -148,6 +148,11 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 	if err != nil {
 		return bowline.Attachment{}, err
 	}
+	if o.linkInContainer && e.Sandbox != nil { // by which it is found, as where the parent is the host's
+		if _, err := d.host.Identify(ctx, e.Sandbox); err != nil {
+			return bowline.Attachment{}, err
+		}
+	}
 	made, err := d.ensureMacvlan(ctx, n, o, in, v)
 	if err != nil {
 		return bowline.Attachment{}, err

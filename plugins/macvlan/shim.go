@@ -114,16 +114,24 @@ func (d *driver) hostAddrs(ctx context.Context, o options, parent link.Info) ([]
 	return ps, nil
 }
 
-// ensureSeen gives the shim the host's addresses, by which alone it answers who
-// asks for them by IPv6 (RFC 4861, 7.2.3), and from which the kernel chooses the
-// one that hides other containers where they get out here.
+// ensureSeen gives the shim its addresses.
 func (d *driver) ensureSeen(ctx context.Context, shim link.Info, addrs []netip.Prefix) error {
-	for _, p := range addrs {
-		if _, err := d.host.EnsureAddr(ctx, shim.Index, link.Addr{Prefix: netip.PrefixFrom(p.Addr(), p.Addr().BitLen())}); err != nil {
+	for _, p := range seen(addrs) {
+		if _, err := d.host.EnsureAddr(ctx, shim.Index, link.Addr{Prefix: p}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// seen are the addresses that the shim has itself, those of the host: by them
+// alone it answers who asks for them by IPv6 (RFC 4861, 7.2.3), and of them the
+// kernel takes the one that hides containers of other networks that get out here.
+func seen(addrs []netip.Prefix) (own []netip.Prefix) {
+	for _, p := range addrs {
+		own = append(own, netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
+	}
+	return own
 }
 
 // sourceFor is the host's address from which it speaks to a: one of the same

@@ -12,7 +12,7 @@ var _ bowline.Watcher = (*driver)(nil)
 // Watch implements [bowline.Watcher]. What happens in a sandbox is told by the ID
 // that it got when its link was made.
 func (d *driver) Watch(ctx context.Context, ready func(), changed func(bowline.Event)) error {
-	links, err := d.host.Monitor()
+	links, err := d.host.MonitorPeers()
 	if err != nil {
 		return err
 	}

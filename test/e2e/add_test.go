@@ -12,52 +12,57 @@ const (
 )
 
 func TestAddAndDel(t *testing.T) {
-	tests := []struct {
-		name    string
-		subnets []string
-	}{
-		{"v4", []string{web4}},
-		{"v6", []string{web6}},
-		{"dual", []string{web4, web6}},
-		{"several of each family", []string{web4, web6, "10.9.0.0/24", "fd00:9::/64"}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			h := newHost(t)
-			c := network("web", tt.subnets...)
-			a, b := h.sandbox("a"), h.sandbox("b")
-			ra, rb := a.add(c), b.add(c)
-			if len(ra.IPs) != len(tt.subnets) {
-				t.Fatalf("%d addresses, want %d: %s", len(ra.IPs), len(tt.subnets), ra.raw)
-			}
-			for i, ip := range rb.IPs {
-				if !a.reaches(ip.Address.Addr().String()) {
-					t.Errorf("a does not reach b at %v", ip.Address)
+	for _, k := range kinds() {
+		tests := []struct {
+			name    string
+			subnets []string
+		}{
+			{"v4", []string{web4}},
+			{"v6", []string{web6}},
+			{"dual", []string{web4, web6}},
+			{"several of each family", []string{web4, web6, "10.9.0.0/24", "fd00:9::/64"}},
+		}
+		for _, tt := range tests {
+			t.Run(k.name+"/"+tt.name, func(t *testing.T) {
+				t.Parallel()
+				h := k.host(t)
+				c := k.network("web", tt.subnets...)
+				a, b := h.sandbox("a"), h.sandbox("b")
+				ra, rb := a.add(c), b.add(c)
+				if len(ra.IPs) != len(tt.subnets) {
+					t.Fatalf("%d addresses, want %d: %s", len(ra.IPs), len(tt.subnets), ra.raw)
 				}
-				if got := fmt.Sprint(ip.Address.Masked()); got != tt.subnets[i] {
-					t.Errorf("address %d is in %s, want %s", i, got, tt.subnets[i])
+				for i, ip := range rb.IPs {
+					if !a.reaches(ip.Address.Addr().String()) {
+						t.Errorf("a does not reach b at %v", ip.Address)
+					}
+					if got := fmt.Sprint(ip.Address.Masked()); got != tt.subnets[i] {
+						t.Errorf("address %d is in %s, want %s", i, got, tt.subnets[i])
+					}
+					if !b.reaches(ip.Gateway.String()) {
+						t.Errorf("b does not reach its gateway %v", ip.Gateway)
+					}
 				}
-				if !b.reaches(ip.Gateway.String()) {
-					t.Errorf("b does not reach its gateway %v", ip.Gateway)
+				a.del(c, ra)
+				if out := a.run("ip", "-o", "link"); strings.Contains(out, "eth0") {
+					t.Errorf("eth0 is still in the sandbox: %s", out)
 				}
-			}
-			a.del(c, ra)
-			if out := a.run("ip", "-o", "link"); strings.Contains(out, "eth0") {
-				t.Errorf("eth0 is still in the sandbox: %s", out)
-			}
-			b.del(c, rb)
-			h.expectNoEndpoint()
-		})
+				b.del(c, rb)
+				h.expectNoEndpoint()
+			})
+		}
 	}
 }
 
-// expectNoEndpoint fails the test if a veth, an element keyed by an endpoint,
+// expectNoEndpoint fails the test if a veth, a macvlan, an element keyed by an endpoint,
 // or a record of one is there. What endpoints share may stay until GC.
 func (h *host) expectNoEndpoint() {
 	h.t.Helper()
 	if out := h.run("ip", "-o", "link", "show", "type", "veth"); strings.TrimSpace(out) != "" && !strings.Contains(out, "up0") {
 		h.t.Errorf("veth left: %s", out)
+	}
+	if out := h.run("ip", "-o", "link", "show", "type", "macvlan"); strings.TrimSpace(out) != "" {
+		h.t.Errorf("macvlan left: %s", out)
 	}
 	for _, r := range h.records() {
 		if strings.Contains(r, "endpoints/") {
@@ -109,55 +114,59 @@ func TestAddResult(t *testing.T) {
 // TestIPv6IsReadyAtOnce: an address must not be tentative when ADD returns.
 func TestIPv6IsReadyAtOnce(t *testing.T) {
 	t.Parallel()
-	h := newHost(t)
-	s := h.sandbox("a")
-	r := s.add(network("web", web6))
-	if out := s.run("ip", "-6", "addr", "show", "dev", "eth0", "scope", "global"); strings.Contains(out, "tentative") {
-		t.Errorf("address is tentative: %s", out)
-	}
-	s.serve("[" + r.addr("6") + "]:80")
-	b := h.sandbox("b")
-	b.add(network("web", web6))
-	if _, err := b.ask("[" + r.addr("6") + "]:80"); err != nil {
-		t.Errorf("first connection: %v", err)
-	}
+	eachKind(t, func(t *testing.T, k kind) {
+		h := k.host(t)
+		s := h.sandbox("a")
+		r := s.add(k.network("web", web6))
+		if out := s.run("ip", "-6", "addr", "show", "dev", "eth0", "scope", "global"); strings.Contains(out, "tentative") {
+			t.Errorf("address is tentative: %s", out)
+		}
+		s.serve("[" + r.addr("6") + "]:80")
+		b := h.sandbox("b")
+		b.add(k.network("web", web6))
+		if _, err := b.ask("[" + r.addr("6") + "]:80"); err != nil {
+			t.Errorf("first connection: %v", err)
+		}
+	})
 }
 
 func TestVersions(t *testing.T) {
-	for _, v := range []string{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
-		t.Run(v, func(t *testing.T) {
-			t.Parallel()
-			h := newHost(t)
-			s := h.sandbox("a")
-			c := network("web", web4, web6).with("cniVersion", v)
-			r := s.add(c)
-			if r.CNIVersion != v {
-				t.Errorf("result is of version %s, want %s", r.CNIVersion, v)
-			}
-			if wantVersion := v < "1.0.0"; (r.IPs[0].Version == "4") != wantVersion {
-				t.Errorf("ips[0].version is %q in a result of %s", r.IPs[0].Version, v)
-			}
-			if v >= "0.4.0" {
-				if err := s.check(c, r); err != nil {
-					t.Errorf("CHECK right after ADD: %v", err)
+	for _, k := range kinds() {
+		for _, v := range []string{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
+			t.Run(k.name+"/"+v, func(t *testing.T) {
+				t.Parallel()
+				h := k.host(t)
+				s := h.sandbox("a")
+				c := k.network("web", web4, web6).with("cniVersion", v)
+				r := s.add(c)
+				if r.CNIVersion != v {
+					t.Errorf("result is of version %s, want %s", r.CNIVersion, v)
 				}
-			} else if got := code(s.check(c, r)); got != 1 {
-				t.Errorf("CHECK of %s: code %d, want 1", v, got)
-			}
-			if v < "1.1.0" {
-				if got := code(h.status(c)); got != 1 {
-					t.Errorf("STATUS of %s: code %d, want 1", v, got)
+				if wantVersion := v < "1.0.0"; (r.IPs[0].Version == "4") != wantVersion {
+					t.Errorf("ips[0].version is %q in a result of %s", r.IPs[0].Version, v)
 				}
-			}
-			s.del(c, r)
-		})
+				if v >= "0.4.0" {
+					if err := s.check(c, r); err != nil {
+						t.Errorf("CHECK right after ADD: %v", err)
+					}
+				} else if got := code(s.check(c, r)); got != 1 {
+					t.Errorf("CHECK of %s: code %d, want 1", v, got)
+				}
+				if v < "1.1.0" {
+					if got := code(h.status(c)); got != 1 {
+						t.Errorf("STATUS of %s: code %d, want 1", v, got)
+					}
+				}
+				s.del(c, r)
+			})
+		}
 	}
 }
 
 func TestVersionVerb(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	for _, plugin := range []string{"bowline-bridge", "bowline-ipam"} {
+	for _, plugin := range []string{"bowline-bridge", "bowline-macvlan", "bowline-ipam"} {
 		out, err := h.cniRaw(plugin, []byte(`{"cniVersion":"1.1.0"}`), call{verb: "VERSION"})
 		if err != nil {
 			t.Errorf("%s VERSION: %v", plugin, err)
@@ -172,84 +181,90 @@ func TestVersionVerb(t *testing.T) {
 
 // TestMAC: a MAC can be asked for in three ways.
 func TestMAC(t *testing.T) {
-	const mac = "02:11:22:33:44:55"
-	tests := []struct {
-		name string
-		conf conf
-		args string
-	}{
-		{"runtimeConfig", network("web", web4).with("runtimeConfig", map[string]any{"mac": mac}), ""},
-		{"args", network("web", web4).with("args", map[string]any{"cni": map[string]any{"mac": mac}}), ""},
-		{"CNI_ARGS", network("web", web4), "MAC=" + mac}, // the reference refuses this one
-		{"CNI_ARGS of a CRI runtime", network("web", web4), "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=p;MAC=" + mac},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			h := newHost(t)
-			s := h.sandbox("a")
-			if _, err := s.tryAddAs(tt.conf, "eth0", tt.args); err != nil {
-				t.Fatal(err)
-			}
-			if out := s.run("ip", "link", "show", "eth0"); !strings.Contains(out, mac) {
-				t.Errorf("eth0 is %s, want MAC %s", out, mac)
-			}
-		})
+	for _, k := range kinds() {
+		const mac = "02:11:22:33:44:55"
+		tests := []struct {
+			name string
+			conf conf
+			args string
+		}{
+			{"runtimeConfig", k.network("web", web4).with("runtimeConfig", map[string]any{"mac": mac}), ""},
+			{"args", k.network("web", web4).with("args", map[string]any{"cni": map[string]any{"mac": mac}}), ""},
+			{"CNI_ARGS", k.network("web", web4), "MAC=" + mac}, // the reference refuses this one
+			{"CNI_ARGS of a CRI runtime", k.network("web", web4), "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=p;MAC=" + mac},
+		}
+		for _, tt := range tests {
+			t.Run(k.name+"/"+tt.name, func(t *testing.T) {
+				t.Parallel()
+				h := k.host(t)
+				s := h.sandbox("a")
+				if _, err := s.tryAddAs(tt.conf, "eth0", tt.args); err != nil {
+					t.Fatal(err)
+				}
+				if out := s.run("ip", "link", "show", "eth0"); !strings.Contains(out, mac) {
+					t.Errorf("eth0 is %s, want MAC %s", out, mac)
+				}
+			})
+		}
 	}
 }
 
 // TestRequestedAddress: an address can be asked for in three ways, and is
 // given to one container only.
 func TestRequestedAddress(t *testing.T) {
-	tests := []struct {
-		name string
-		conf conf
-		args string
-	}{
-		{"runtimeConfig", network("web", web4).with("runtimeConfig", map[string]any{"ips": []string{"10.1.0.77/24"}}), ""},
-		{"args", network("web", web4).with("args", map[string]any{"cni": map[string]any{"ips": []string{"10.1.0.77"}}}), ""},
-		{"CNI_ARGS", network("web", web4), "IgnoreUnknown=1;IP=10.1.0.77"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			h := newHost(t)
-			r, err := h.sandbox("a").tryAddAs(tt.conf, "eth0", tt.args)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := r.addr("4"); got != "10.1.0.77" {
-				t.Errorf("address is %s, want 10.1.0.77", got)
-			}
-			if _, err := h.sandbox("b").tryAddAs(tt.conf, "eth0", tt.args); err == nil {
-				t.Error("the same address was given twice")
-			}
-		})
+	for _, k := range kinds() {
+		tests := []struct {
+			name string
+			conf conf
+			args string
+		}{
+			{"runtimeConfig", k.network("web", web4).with("runtimeConfig", map[string]any{"ips": []string{"10.1.0.77/24"}}), ""},
+			{"args", k.network("web", web4).with("args", map[string]any{"cni": map[string]any{"ips": []string{"10.1.0.77"}}}), ""},
+			{"CNI_ARGS", k.network("web", web4), "IgnoreUnknown=1;IP=10.1.0.77"},
+		}
+		for _, tt := range tests {
+			t.Run(k.name+"/"+tt.name, func(t *testing.T) {
+				t.Parallel()
+				h := k.host(t)
+				r, err := h.sandbox("a").tryAddAs(tt.conf, "eth0", tt.args)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := r.addr("4"); got != "10.1.0.77" {
+					t.Errorf("address is %s, want 10.1.0.77", got)
+				}
+				if _, err := h.sandbox("b").tryAddAs(tt.conf, "eth0", tt.args); err == nil {
+					t.Error("the same address was given twice")
+				}
+			})
+		}
 	}
 }
 
 // TestRoutes: every key of a route of 1.1.0 ends up in the kernel.
 func TestRoutes(t *testing.T) {
 	t.Parallel()
-	h := newHost(t)
-	s := h.sandbox("a")
-	c := network("web", web4).ipam("routes", []any{
-		map[string]any{"dst": "172.30.0.0/16", "gw": "10.1.0.1", "mtu": 1300, "advmss": 1200, "priority": 77},
-		map[string]any{"dst": "172.31.0.0/16", "gw": "10.1.0.1", "table": 100},
-		map[string]any{"dst": "172.29.0.0/16", "scope": 253},
-	})
-	r := s.add(c)
-	for _, want := range []struct{ table, text string }{
-		{"main", "172.30.0.0/16 via 10.1.0.1 dev eth0 metric 77 mtu 1300 advmss 1200"},
-		{"100", "172.31.0.0/16 via 10.1.0.1 dev eth0"},
-		{"main", "172.29.0.0/16 dev eth0 scope link"},
-	} {
-		got := strings.Join(strings.Fields(s.run("ip", "route", "show", "table", want.table)), " ")
-		if !strings.Contains(got, want.text) {
-			t.Errorf("table %s holds %q, want %q", want.table, got, want.text)
+	eachKind(t, func(t *testing.T, k kind) {
+		h := k.host(t)
+		s := h.sandbox("a")
+		c := k.network("web", web4).ipam("routes", []any{
+			map[string]any{"dst": "172.30.0.0/16", "gw": "10.1.0.1", "mtu": 1300, "advmss": 1200, "priority": 77},
+			map[string]any{"dst": "172.31.0.0/16", "gw": "10.1.0.1", "table": 100},
+			map[string]any{"dst": "172.29.0.0/16", "scope": 253},
+		})
+		r := s.add(c)
+		for _, want := range []struct{ table, text string }{
+			{"main", "172.30.0.0/16 via 10.1.0.1 dev eth0 metric 77 mtu 1300 advmss 1200"},
+			{"100", "172.31.0.0/16 via 10.1.0.1 dev eth0"},
+			{"main", "172.29.0.0/16 dev eth0 scope link"},
+		} {
+			got := strings.Join(strings.Fields(s.run("ip", "route", "show", "table", want.table)), " ")
+			if !strings.Contains(got, want.text) {
+				t.Errorf("table %s holds %q, want %q", want.table, got, want.text)
+			}
 		}
-	}
-	if err := s.check(c, r); err != nil { // the reference fails once a route is in another table
-		t.Errorf("CHECK right after ADD: %v", err)
-	}
+		if err := s.check(c, r); err != nil { // the reference fails once a route is in another table
+			t.Errorf("CHECK right after ADD: %v", err)
+		}
+	})
 }

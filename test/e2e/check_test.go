@@ -72,31 +72,38 @@ func (h *host) ipamType() string {
 
 // TestCheckTolerates: what later plugins of a chain do is none of our business.
 func TestCheckTolerates(t *testing.T) {
-	tests := []struct {
-		name   string
-		conf   conf
-		change func(s *sandbox)
-	}{
-		{"another MAC", network("web", web4), func(s *sandbox) { s.run("ip", "link", "set", "eth0", "address", "02:00:00:00:00:01") }},
-		{"promiscuous", network("web", web4), func(s *sandbox) { s.run("ip", "link", "set", "eth0", "promisc", "on") }},
-		{"a route more", network("web", web4), func(s *sandbox) { s.run("ip", "route", "add", "172.20.0.0/16", "via", "10.1.0.1") }},
-		{"a route in another table", network("web", web4), func(s *sandbox) {
-			s.run("ip", "route", "add", "default", "via", "10.1.0.1", "table", "100")
-		}},
-		{"an address more", network("web", web4), func(s *sandbox) { s.run("ip", "addr", "add", "172.20.0.1/32", "dev", "eth0") }},
-		{"another container came", network("web", web4), func(s *sandbox) { s.h.sandbox("b").add(network("web", web4)) }},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			h := newHost(t)
-			s := h.sandbox("a")
-			r := s.add(tt.conf)
-			tt.change(s)
-			if err := s.check(tt.conf, r); err != nil {
-				t.Errorf("CHECK: %v", err)
-			}
-		})
+	for _, k := range kinds() {
+		tests := []struct {
+			name   string
+			conf   conf
+			change func(s *sandbox)
+		}{
+			{"another MAC", k.network("web", web4), func(s *sandbox) { s.run("ip", "link", "set", "eth0", "address", "02:00:00:00:00:01") }},
+			{"promiscuous", k.network("web", web4), func(s *sandbox) { s.run("ip", "link", "set", "eth0", "promisc", "on") }},
+			{"a route more", k.network("web", web4), func(s *sandbox) { s.run("ip", "route", "add", "172.20.0.0/16", "via", "10.1.0.1") }},
+			{"a route in another table", k.network("web", web4), func(s *sandbox) {
+				s.run("ip", "route", "add", "default", "via", "10.1.0.1", "table", "100")
+			}},
+			{"an address more", k.network("web", web4), func(s *sandbox) { s.run("ip", "addr", "add", "172.20.0.1/32", "dev", "eth0") }},
+			{"another container came", k.network("web", web4), func(s *sandbox) { s.h.sandbox("b").add(k.network("web", web4)) }},
+		}
+		for _, tt := range tests {
+			t.Run(k.name+"/"+tt.name, func(t *testing.T) {
+				t.Parallel()
+				h := k.host(t)
+				s := h.sandbox("a")
+				r := s.add(tt.conf)
+				tt.change(s)
+				err := s.check(tt.conf, r)
+				if tt.name == "another MAC" && tt.conf["host-access"] == true { // the host cannot know, and repair tells it
+					if code(err) != 102 {
+						t.Errorf("CHECK of a container whose MAC the host does not know: %v, want code 102", err)
+					}
+				} else if err != nil {
+					t.Errorf("CHECK: %v", err)
+				}
+			})
+		}
 	}
 }
 

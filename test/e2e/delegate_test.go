@@ -9,52 +9,58 @@ import (
 // it reserved is given back.
 func TestDelegatedIPAM(t *testing.T) {
 	t.Parallel()
-	h := newHost(t)
-	c := network("web", "10.1.0.0/30", web6).ipam("type", "host-local")
-	for _, id := range []string{"a", "b"} { // the second gets what the first gave back
-		s := h.sandbox(id)
-		r := s.add(c)
-		if r.addr("4") != "10.1.0.2" || !s.reaches(r.gateway("4")) {
-			t.Errorf("%s has %s and reaches its gateway: %v", id, r.addr("4"), s.reaches(r.gateway("4")))
+	eachKind(t, func(t *testing.T, k kind) {
+		h := k.host(t)
+		c := k.network("web", "10.1.0.0/30", web6).ipam("type", "host-local")
+		for _, id := range []string{"a", "b"} { // the second gets what the first gave back
+			s := h.sandbox(id)
+			r := s.add(c)
+			if r.addr("4") != "10.1.0.2" || !s.reaches(r.gateway("4")) {
+				t.Errorf("%s has %s and reaches its gateway: %v", id, r.addr("4"), s.reaches(r.gateway("4")))
+			}
+			if err := s.check(c, r); err != nil {
+				t.Errorf("CHECK: %v", err)
+			}
+			s.del(c, r)
 		}
-		if err := s.check(c, r); err != nil {
-			t.Errorf("CHECK: %v", err)
+		for _, r := range h.records() {
+			if strings.HasPrefix(r, "cni/") {
+				t.Errorf("lease left: %s", r)
+			}
 		}
-		s.del(c, r)
-	}
-	for _, r := range h.records() {
-		if strings.HasPrefix(r, "cni/") {
-			t.Errorf("lease left: %s", r)
-		}
-	}
+	})
 }
 
 // TestDelegatedGC: the reference's host-local has no GC; what it holds for
 // containers that are not valid is given back by its DEL.
 func TestDelegatedGC(t *testing.T) {
 	t.Parallel()
-	h := newHost(t)
-	c := network("web", "10.1.0.0/30").ipam("type", "host-local")
-	a := h.sandbox("a")
-	a.add(c)
-	a.end()
-	if err := h.gc(c, []string{}); err != nil {
-		t.Fatal(err)
-	}
-	h.sandbox("b").add(c)
+	eachKind(t, func(t *testing.T, k kind) {
+		h := k.host(t)
+		c := k.network("web", "10.1.0.0/30").ipam("type", "host-local")
+		a := h.sandbox("a")
+		a.add(c)
+		a.end()
+		if err := h.gc(c, []string{}); err != nil {
+			t.Fatal(err)
+		}
+		h.sandbox("b").add(c)
+	})
 }
 
 func TestStaticIPAM(t *testing.T) {
 	t.Parallel()
-	h := newHost(t)
-	c := network("web").with("ipam", map[string]any{"type": "static",
-		"addresses": []any{map[string]any{"address": "10.1.0.9/24", "gateway": "10.1.0.1"}}})
-	s := h.sandbox("a")
-	r := s.add(c)
-	if r.addr("4") != "10.1.0.9" || !s.reaches("10.1.0.1") {
-		t.Errorf("address is %s, gateway answers: %v", r.addr("4"), s.reaches("10.1.0.1"))
-	}
-	s.del(c, r)
+	eachKind(t, func(t *testing.T, k kind) {
+		h := k.host(t)
+		c := k.network("web").with("ipam", map[string]any{"type": "static",
+			"addresses": []any{map[string]any{"address": "10.1.0.9/24", "gateway": "10.1.0.1"}}})
+		s := h.sandbox("a")
+		r := s.add(c)
+		if r.addr("4") != "10.1.0.9" || !s.reaches("10.1.0.1") {
+			t.Errorf("address is %s, gateway answers: %v", r.addr("4"), s.reaches("10.1.0.1"))
+		}
+		s.del(c, r)
+	})
 }
 
 // TestIPAMPlugin: bowline-ipam serves the reference bridge plugin as its

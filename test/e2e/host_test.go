@@ -24,13 +24,17 @@ type host struct {
 	ns  *netns.Handle
 	dir string   // scratch; short, for sockets go into it
 	env []string // of every command run on the host
+	out *sandbox // the machine outside, once there is one
 
 	usedMu sync.Mutex
 	used   map[string]conf // networks that were touched, for the final GC
 }
 
 // newHost returns a host with its loopback up.
-func newHost(t testing.TB) *host {
+func newHost(t testing.TB) *host { return newHostWith(t, func(*host) {}) }
+
+// newHostWith is newHost for one that has more from the beginning.
+func newHostWith(t testing.TB, prepare func(h *host)) *host {
 	t.Helper()
 	ns := netnstest.New(t)
 	dir, err := os.MkdirTemp("", "h")
@@ -43,6 +47,7 @@ func newHost(t testing.TB) *host {
 		"BOWLINE_E2E_HOST="+dir)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	h.run("ip", "link", "set", "lo", "up")
+	prepare(h)
 	before := h.snapshot()
 	t.Cleanup(func() {
 		if t.Failed() || reference() {
@@ -185,10 +190,14 @@ func (s *sandbox) stream(addr string) (lost func() int) {
 // outside adds a machine beyond the host, wired to its link up0, which carries
 // 192.0.2.1/24 and 2001:db8::1/64 and the default routes. The machine has
 // addresses .2 and ::2, and no route back to any container: only translated
-// addresses reach it and are answered.
+// addresses reach it and are answered. A second call returns the same.
 func (h *host) outside() *sandbox {
 	h.t.Helper()
+	if h.out != nil {
+		return h.out
+	}
 	o := h.sandbox("outside")
+	h.out = o
 	h.run("ip", "link", "add", "up0", "type", "veth", "peer", "name", "out0", "netns", o.path)
 	for _, args := range [][]string{
 		{"link", "set", "up0", "up"},

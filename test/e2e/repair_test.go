@@ -23,7 +23,6 @@ type brokenHost struct {
 	result result // of a
 	outer  string // a's end in the host
 	line   *line  // b's
-	out    *sandbox
 	// watcher is the process that repairs, if one does.
 	watcher int
 }
@@ -91,7 +90,7 @@ func newBrokenHost(t *testing.T, c conf) *brokenHost {
 	h := &brokenHost{host: newHost(t), conf: c}
 	h.env = append(h.env, "XTABLES_LOCKFILE="+h.dir+"/xtables.lock") // that of the machine is everybody's
 	out := h.outside()
-	h.out, h.a, h.b = out, h.sandbox("a"), h.sandbox("b")
+	h.a, h.b = h.sandbox("a"), h.sandbox("b")
 	h.result = h.a.add(c)
 	h.b.add(c.withoutRuntimeConfig())
 	h.outer = h.result.Interfaces[1].Name
@@ -114,7 +113,12 @@ type findings []struct {
 
 func (h *host) inspect(verb string) (fs findings, err error) {
 	h.t.Helper()
-	out, err := h.try(bin("bowline-bridge"), verb, "-json")
+	return h.inspectBy("bowline-bridge", verb)
+}
+
+func (h *host) inspectBy(plugin, verb string) (fs findings, err error) {
+	h.t.Helper()
+	out, err := h.try(bin(plugin), verb, "-json")
 	for l := range strings.Lines(out) {
 		var f findings
 		if jerr := json.Unmarshal([]byte("["+l+"]"), &f); jerr != nil {

@@ -33,11 +33,12 @@ func (h *host) snapshot() snapshot {
 		"address": h.addresses(),
 		"route": lines(h.run("ip", "-4", "route", "show", "table", "all"),
 			h.run("ip", "-6", "route", "show", "table", "all")),
-		"rule":    lines(h.run("ip", "-4", "rule"), h.run("ip", "-6", "rule")),
-		"nft":     strings.Split(h.run("nft", "-s", "list", "ruleset"), "\n"), // order matters
-		"record":  h.records(),
-		"mount":   h.mounts(),
-		"process": h.processes(),
+		"neighbour": lines(h.run("ip", "neigh", "show", "nud", "permanent")),
+		"rule":      lines(h.run("ip", "-4", "rule"), h.run("ip", "-6", "rule")),
+		"nft":       strings.Split(h.run("nft", "-s", "list", "ruleset"), "\n"), // order matters
+		"record":    h.records(),
+		"mount":     h.mounts(),
+		"process":   h.processes(),
 	}
 	return s
 }
@@ -199,7 +200,7 @@ func (s snapshot) withoutMarks() snapshot {
 // diff says which lines came (+) and went (-), or "" if none did.
 func diff(before, after snapshot) string {
 	var b strings.Builder
-	for _, kind := range []string{"link", "address", "route", "rule", "nft", "record", "mount", "process", "qdisc"} {
+	for _, kind := range []string{"link", "address", "route", "neighbour", "rule", "nft", "record", "mount", "process", "qdisc"} {
 		for _, l := range before[kind] {
 			if !slices.Contains(after[kind], l) {
 				fmt.Fprintf(&b, "- %s: %s\n", kind, l)

@@ -128,55 +128,59 @@ func TestWrongEnvironment(t *testing.T) {
 // leaves the first alone.
 func TestSameContainerTwice(t *testing.T) {
 	t.Parallel()
-	h := newHost(t)
-	s := h.sandbox("a")
-	c := network("web", web4, web6)
-	r := s.add(c)
-	before := h.snapshot()
-	if _, err := s.tryAdd(c); err == nil {
-		t.Error("second ADD of the same interface succeeded")
-	}
-	if d := diff(before, h.snapshot()); d != "" {
-		t.Errorf("second ADD changed the host:\n%s", d)
-	}
-	if err := s.check(c, r); err != nil {
-		t.Errorf("CHECK after the second ADD: %v", err)
-	}
+	eachKind(t, func(t *testing.T, k kind) {
+		h := k.host(t)
+		s := h.sandbox("a")
+		c := k.network("web", web4, web6)
+		r := s.add(c)
+		before := h.snapshot()
+		if _, err := s.tryAdd(c); err == nil {
+			t.Error("second ADD of the same interface succeeded")
+		}
+		if d := diff(before, h.snapshot()); d != "" {
+			t.Errorf("second ADD changed the host:\n%s", d)
+		}
+		if err := s.check(c, r); err != nil {
+			t.Errorf("CHECK after the second ADD: %v", err)
+		}
+	})
 }
 
 // TestFailedAddLeavesNothing: the reference leaves its veth behind when
 // something after it fails.
 func TestFailedAddLeavesNothing(t *testing.T) {
-	tests := []struct {
-		name string
-		conf conf
-		code int
-	}{
-		{"pool exhausted", network("web", "10.1.0.0/30", web6), 11},
-		{"delegated pool exhausted", network("web", "10.1.0.0/30").ipam("type", "host-local"), 0},
-		{"no IPAM plugin", network("web", web4).ipam("type", "no-such-ipam"), 0},
-		{"route through nowhere", network("web", "10.1.0.0/24").ipam("routes", []any{map[string]any{"dst": "172.30.0.0/16", "gw": "10.99.0.1"}}), 0},
-		{"second range exhausted", network("web", web4, "10.3.0.0/30"), 11},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			h := newHost(t)
-			h.sandbox("first").tryAdd(tt.conf) // fills a pool that has one address
-			before := h.snapshot()
-			s := h.sandbox("a")
-			_, err := s.tryAdd(tt.conf)
-			if err == nil || tt.code != 0 && code(err) != tt.code {
-				t.Errorf("ADD: %v, want code %d", err, tt.code)
-			}
-			if out := s.run("ip", "-o", "link"); strings.Contains(out, "eth0") {
-				t.Errorf("eth0 is in the sandbox: %s", out)
-			}
-			got := h.snapshot()
-			got["mount"] = before["mount"] // the sandbox itself
-			if d := diff(before.withoutNetworks(), got.withoutNetworks()); d != "" {
-				t.Errorf("the failed ADD changed the host:\n%s", d)
-			}
-		})
+	for _, k := range kinds() {
+		tests := []struct {
+			name string
+			conf conf
+			code int
+		}{
+			{"pool exhausted", k.network("web", "10.1.0.0/30", web6), 11},
+			{"delegated pool exhausted", k.network("web", "10.1.0.0/30").ipam("type", "host-local"), 0},
+			{"no IPAM plugin", k.network("web", web4).ipam("type", "no-such-ipam"), 0},
+			{"route through nowhere", k.network("web", "10.1.0.0/24").ipam("routes", []any{map[string]any{"dst": "172.30.0.0/16", "gw": "10.99.0.1"}}), 0},
+			{"second range exhausted", k.network("web", web4, "10.3.0.0/30"), 11},
+		}
+		for _, tt := range tests {
+			t.Run(k.name+"/"+tt.name, func(t *testing.T) {
+				t.Parallel()
+				h := k.host(t)
+				h.sandbox("first").tryAdd(tt.conf) // fills a pool that has one address
+				before := h.snapshot()
+				s := h.sandbox("a")
+				_, err := s.tryAdd(tt.conf)
+				if err == nil || tt.code != 0 && code(err) != tt.code {
+					t.Errorf("ADD: %v, want code %d", err, tt.code)
+				}
+				if out := s.run("ip", "-o", "link"); strings.Contains(out, "eth0") {
+					t.Errorf("eth0 is in the sandbox: %s", out)
+				}
+				got := h.snapshot()
+				got["mount"] = before["mount"] // the sandbox itself
+				if d := diff(before.withoutNetworks(), got.withoutNetworks()); d != "" {
+					t.Errorf("the failed ADD changed the host:\n%s", d)
+				}
+			})
+		}
 	}
 }
