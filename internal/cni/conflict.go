@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -87,6 +88,9 @@ func (o op) settle(ctx context.Context, u *undo.Stack, sandbox *netns.Handle, ca
 // of ours whose sandbox is gone, and whose address was given away for that, is
 // taken away and waited for instead.
 func (o op) ask(ctx context.Context, sandbox *netns.Handle, s settled) ([]ipam.Conflict, error) {
+	if used, err := o.ofHost(ctx, s); err != nil || len(used) > 0 {
+		return used, err
+	}
 	for end := time.Now().Add(dyingFor); ; {
 		used, err := probe(ctx, sandbox, s.a)
 		if err != nil || len(used) == 0 || time.Now().After(end) {
@@ -100,6 +104,27 @@ func (o op) ask(ctx context.Context, sandbox *netns.Handle, s settled) ([]ipam.C
 			return nil, err
 		}
 	}
+}
+
+// A resident is a driver that has the host's own addresses on its networks, where
+// the host hears nobody ask for them.
+type resident interface {
+	HostAddrs(ctx context.Context, n bowline.NetworkConfig) (map[netip.Addr]net.HardwareAddr, error)
+}
+
+// ofHost returns which of the attachment's addresses the host itself has there.
+func (o op) ofHost(ctx context.Context, s settled) (used []ipam.Conflict, err error) {
+	d, ok := o.Driver.(resident)
+	if !ok {
+		return nil, nil
+	}
+	own, err := d.HostAddrs(ctx, s.n)
+	for _, p := range s.a.Addrs {
+		if mac, has := own[p.Addr()]; has {
+			used = append(used, ipam.Conflict{Addr: p.Addr(), MAC: mac})
+		}
+	}
+	return used, err
 }
 
 // withoutDead returns used without those whose MAC is of an attachment of ours in

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -61,6 +63,28 @@ func (d *driver) findParent(ctx context.Context, n bowline.NetworkConfig, o opti
 		return l, bowline.Wrong(bowline.ErrUnavailable, fmt.Sprintf("network %q: option parent: want the name of a link, for the host has no default route whose link could be it", n.ID))
 	}
 	return l, err
+}
+
+// HostAddrs returns the addresses that the host has on the network's parent, with
+// the MAC that they are at. The parent hears no macvlan ask for them.
+func (d *driver) HostAddrs(ctx context.Context, n bowline.NetworkConfig) (map[netip.Addr]net.HardwareAddr, error) {
+	o, err := parseOptions(n)
+	if err != nil || o.linkInContainer {
+		return nil, err
+	}
+	parent, err := d.findParent(ctx, n, o)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := d.host.Addrs(ctx, parent.Index)
+	own := map[netip.Addr]net.HardwareAddr{}
+	for _, p := range addrs {
+		own[p.Addr()] = parent.MAC
+	}
+	for _, a := range o.hostAddrs {
+		own[a] = parent.MAC
+	}
+	return own, err
 }
 
 func noParent(n bowline.NetworkConfig, o options) error {
