@@ -15,8 +15,10 @@ import (
 // after a jump of the clock. The machine's clock is nobody's to set, so what is
 // moved is all that was written by it: times in records, those of files, and
 // until when addresses rest.
-func clockWrong(f *faults) {
-	c := allOn("web", "10.1.0.0/29", web6) // five addresses, of which two are taken
+func clockWrong(f *faults) { f.clockWrong(allOn("web", "10.1.0.0/29", web6)) }
+
+// clockWrong is for a network of five addresses, of which two are taken.
+func (f *faults) clockWrong(c conf) {
 	keep := f.bystanders(c)
 	v := &victim{faults: f, c: c, keep: keep, box: f.sandbox("a")}
 	v.must("GC")
@@ -40,11 +42,11 @@ func clockWrong(f *faults) {
 			if d := diff(before, f.whole()); d != "" {
 				f.t.Fatalf("%s, %s:\n%s", cure, what, d)
 			}
-			f.report.add("the clock jumped by "+fmt.Sprintf("%+d", years)+" years under a container", "CHECK, GC that keeps it, "+cure, 1)
+			f.report.add("the clock jumped by "+fmt.Sprintf("%+d", years)+" years under a container"+f.where(c), "CHECK, GC that keeps it, "+cure, 1)
 		}
 	}
 	// What killed writers left is of the future; GC takes it all the same.
-	records, err := filepath.Glob(filepath.Join(f.dir, "run", "endpoints", "bridge-*"))
+	records, err := filepath.Glob(filepath.Join(f.dir, "run", "endpoints", "*-*"))
 	owners, _ := filepath.Glob(filepath.Join(f.dir, "run", "ipam", "*", "*", "owners"))
 	if err != nil || len(records) == 0 || len(owners) == 0 {
 		f.t.Fatalf("records are in %v and %v, %v", records, owners, err)
@@ -68,7 +70,7 @@ func clockWrong(f *faults) {
 	v.c = c
 	v.must("ADD")
 	v.must("DEL")
-	f.report.add("the clock jumped, so that all free addresses rest for a year", "ADD", 1)
+	f.report.add("the clock jumped, so that all free addresses rest for a year"+f.where(c), "ADD", 1)
 }
 
 // moveTimes moves all times in and of the host's records.

@@ -9,8 +9,9 @@ import (
 
 // crowdKilled has 64 containers come and go at once, and kills most of their
 // ADD and DEL at a random moment.
-func crowdKilled(f *faults) {
-	c := allOn("web", web4, web6)
+func crowdKilled(f *faults) { f.crowdKilled(allOn("web", web4, web6)) }
+
+func (f *faults) crowdKilled(c conf) {
 	keep := f.bystanders(c)
 	var boxes []*sandbox
 	for i := range 64 {
@@ -60,8 +61,8 @@ func crowdKilled(f *faults) {
 		if d := diff(before, f.whole()); d != "" {
 			f.t.Fatalf("after the crowd and GC:\n%s", d)
 		}
-		f.report.add("64 ADD at once, killed at random", "GC", int(killed[0].Load()))
-		f.report.add("64 DEL at once, killed at random", "GC", int(killed[1].Load()))
+		f.report.add("64 ADD at once, killed at random"+f.where(c), "GC", int(killed[0].Load()))
+		f.report.add("64 DEL at once, killed at random"+f.where(c), "GC", int(killed[1].Load()))
 	}
 	all("ADD") // everybody gets an address again
 	all("DEL")

@@ -106,9 +106,10 @@ func (d *disk) refused(verb string, err error, why unix.Errno) {
 
 // diskFull has ADD fail at each page and at each file that it takes, and lets
 // go of containers while there is no room at all.
-func diskFull(f *faults) {
-	d := f.diskAt("run", 64)
-	c := allOn("web", web4) // 64 KiB are 16 pages
+func diskFull(f *faults) { f.diskFull(allOn("web", web4)) }
+
+func (f *faults) diskFull(c conf) {
+	d := f.diskAt("run", 64) // 16 pages
 	keep := f.bystanders(c)
 	v := &victim{faults: f, c: c, keep: keep, box: f.sandbox("a")}
 	v.must("ADD")
@@ -134,7 +135,7 @@ func diskFull(f *faults) {
 				f.t.Fatalf("ADD with %d %ss left:\n%s", n, kind, diff)
 			}
 			v.must("DEL") // as engines do
-			f.report.add("disk for records full, at each "+kind+" that ADD takes", "nothing: ADD has cleared up by itself", 1)
+			f.report.add("disk for records full, at each "+kind+" that ADD takes"+f.where(c), "nothing: ADD has cleared up by itself", 1)
 		}
 		if failed == 0 {
 			f.t.Errorf("ADD found room on a disk without a %s left", kind)
@@ -147,7 +148,7 @@ func diskFull(f *faults) {
 		if diff := diff(before, f.whole().withoutBallast()); diff != "" {
 			f.t.Fatalf("DEL with a full disk:\n%s", diff)
 		}
-		f.report.add("disk for records full at DEL and GC", "nothing: they need no room", 2)
+		f.report.add("disk for records full at DEL and GC"+f.where(c), "nothing: they need no room", 2)
 		d.free()
 	}
 	v.must("ADD")
@@ -155,9 +156,10 @@ func diskFull(f *faults) {
 }
 
 // diskReadOnly has every verb meet a disk that cannot be written to.
-func diskReadOnly(f *faults) {
-	d := f.diskAt("run", 64)
-	c := allOn("web", web4) // 64 KiB are 16 pages
+func diskReadOnly(f *faults) { f.diskReadOnly(allOn("web", web4)) }
+
+func (f *faults) diskReadOnly(c conf) {
+	d := f.diskAt("run", 64) // 16 pages
 	v := &victim{faults: f, c: c, keep: f.bystanders(c), box: f.sandbox("a")}
 	v.must("GC")
 	before := f.whole()
@@ -168,7 +170,7 @@ func diskReadOnly(f *faults) {
 		f.t.Fatalf("ADD with a read-only directory:\n%s", diff)
 	}
 	v.must("DEL") // there is nothing
-	f.report.add("state directory read-only", "nothing: ADD has cleared up by itself", 1)
+	f.report.add("state directory read-only"+f.where(c), "nothing: ADD has cleared up by itself", 1)
 	for _, cure := range []string{"DEL", "GC"} {
 		d.readonly(false)
 		v.must("ADD")
@@ -182,6 +184,6 @@ func diskReadOnly(f *faults) {
 		if diff := diff(before, f.whole()); diff != "" {
 			f.t.Fatalf("%s when the directory can be written to again:\n%s", cure, diff)
 		}
-		f.report.add("state directory read-only", cure+" once it can be written to", 1)
+		f.report.add("state directory read-only"+f.where(c), cure+" once it can be written to", 1)
 	}
 }

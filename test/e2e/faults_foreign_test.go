@@ -72,7 +72,14 @@ func strangersThings(f *faults) {
 	names := strings.NewReplacer("LINK", f.linkNamed("bwo"), "IFB", f.linkNamed("bwf"), "BRIDGE", "br-web")
 	v.must("DEL")
 	v.must("GC")
-	for _, s := range strangers() {
+	v.beside(strangers(), names)
+}
+
+// beside attaches the victim beside each stranger.
+func (v *victim) beside(strangers []stranger, names *strings.Replacer) {
+	f := v.faults
+	f.t.Helper()
+	for _, s := range strangers {
 		empty := v.whole()
 		end := func() {}
 		for line := range strings.Lines(names.Replace(s.make)) {
@@ -102,7 +109,7 @@ func strangersThings(f *faults) {
 		if d := diff(before, v.whole()); d != "" {
 			f.t.Errorf("ADD, DEL, GC beside %s:\n%s", s.name, d)
 		}
-		f.report.add("beside "+s.name, "ADD, DEL, GC", 1)
+		f.report.add("beside "+s.name+f.where(v.c), "ADD, DEL, GC", 1)
 		end()
 		for line := range strings.Lines(names.Replace(s.make)) {
 			words := strings.Fields(line)

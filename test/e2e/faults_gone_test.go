@@ -81,21 +81,26 @@ func cniLosses(f *faults) {
 	for _, l := range f.links() {
 		v.spared = append(v.spared, strings.Fields(l)[0])
 	}
-	for i, l := range losses() {
+	v.loseAll(losses(), "first of its network")
+	v.lost(losses())
+}
+
+func (v *victim) loseAll(losses []loss, where string) {
+	v.t.Helper()
+	for i, l := range losses {
 		for _, verb := range []string{"ADD", "DEL", "GC"} {
 			if longFaults() || verb == "ADD" || i < 2 {
-				v.loseEach(verb, "first of its network", l, i)
+				v.loseEach(verb, where, l, i)
 			}
 		}
 	}
-	v.lost()
 }
 
 // lost asks about a container that something was taken from: CHECK says so,
 // and DEL and GC take the rest.
-func (v *victim) lost() {
+func (v *victim) lost(losses []loss) {
 	v.t.Helper()
-	for _, l := range losses() {
+	for _, l := range losses {
 		for _, cure := range []string{"DEL", "GC"} {
 			before := v.whole()
 			v.must("ADD")
@@ -112,7 +117,7 @@ func (v *victim) lost() {
 			if d := diff(before, v.whole()); d != "" {
 				v.t.Errorf("%s, then %s and GC:\n%s", l.name, cure, d)
 			}
-			v.report.add("attached container, "+l.name, "CHECK, "+cure, 1)
+			v.report.add("attached container, "+l.name+v.where(v.c), "CHECK, "+cure, 1)
 		}
 	}
 }

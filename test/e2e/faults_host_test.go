@@ -27,9 +27,16 @@ func allOn(name string, subnets ...string) conf {
 		})
 }
 
+// allOnLAN is allOn for containers on the LAN of a host.
+func allOnLAN(name string, subnets ...string) conf {
+	return lan(name, subnets...).with("policy", []any{"deny egress tcp 25", "deny ingress icmp"}).
+		with("runtimeConfig", map[string]any{"bandwidth": map[string]any{"ingressRate": 1e9, "egressRate": 1e9}})
+}
+
 // bystanders attaches two containers to the network, which send to each other
-// and to a machine outside, as this one sends to a published port, until the test
-// ends, and must not lose a packet. It returns what GC must be told of them.
+// and to a machine outside, as this one sends to a published port, and the host
+// to a container that it has access to, until the test ends, and must not lose a
+// packet. It returns what GC must be told of them.
 func (f *faults) bystanders(c conf) (valid []string) {
 	f.t.Helper()
 	out := f.outside()
@@ -37,17 +44,27 @@ func (f *faults) bystanders(c conf) (valid []string) {
 	x, y := f.sandbox("x"), f.sandbox("y")
 	x.add(c)
 	runtime := maps.Clone(c["runtimeConfig"].(map[string]any))
-	runtime["portMappings"] = []any{hostPort(7007, 7, "udp", "")}
+	if runtime["portMappings"] != nil {
+		runtime["portMappings"] = []any{hostPort(7007, 7, "udp", "")}
+	}
 	r := y.add(c.with("runtimeConfig", runtime))
 	y.echo(":7")
-	streams := []*stream{
-		x.streamTo("IPv4 to a neighbour", net.JoinHostPort(r.addr("4"), "7")),
-		x.streamTo("IPv4 to outside", "192.0.2.2:7"),
-		out.streamTo("IPv4 to a published port", "192.0.2.1:7007"),
+	four, six := net.JoinHostPort(r.addr("4"), "7"), net.JoinHostPort(r.addr("6"), "7")
+	streams := []*stream{x.streamTo("IPv4 to a neighbour", four), x.streamTo("IPv4 to outside", "192.0.2.2:7")}
+	switch {
+	case runtime["portMappings"] != nil:
+		streams = append(streams, out.streamTo("IPv4 to a published port", "192.0.2.1:7007"))
+		if r.addr("6") != "" {
+			streams = append(streams, out.streamTo("IPv6 to a published port", "[2001:db8::1]:7007"))
+		}
+	case c["host-access"] == true:
+		host := &sandbox{h: f.host, id: "host", ns: f.ns}
+		streams = append(streams, host.streamTo("IPv4 from the host", four), host.streamTo("IPv6 from the host", six))
+	default:
+		streams = append(streams, out.streamTo("IPv4 from the LAN", four), out.streamTo("IPv6 from the LAN", six))
 	}
 	if r.addr("6") != "" {
-		streams = append(streams, x.streamTo("IPv6 to a neighbour", net.JoinHostPort(r.addr("6"), "7")),
-			out.streamTo("IPv6 to a published port", "[2001:db8::1]:7007"))
+		streams = append(streams, x.streamTo("IPv6 to a neighbour", six))
 	}
 	for _, s := range streams {
 		f.t.Cleanup(func() { s.judge(f.t, f.report) })
@@ -84,7 +101,8 @@ func (s snapshot) withoutTemporary() snapshot {
 	return s.without("record", func(l string) bool { return strings.Contains(l, "/.tmp-") })
 }
 
-// empty fails the test unless there is nothing in the sandbox but its loopback.
+// empty fails the test unless there is nothing in the sandbox but its loopback:
+// no link, no firewall.
 func (s *sandbox) empty(when string) {
 	s.h.t.Helper()
 	var links []net.Interface
@@ -96,6 +114,9 @@ func (s *sandbox) empty(when string) {
 	}
 	if len(links) != 1 {
 		s.h.t.Errorf("%s: the sandbox holds %v, want its loopback only", when, links)
+	}
+	if rules := s.run("nft", "list", "ruleset"); rules != "" {
+		s.h.t.Errorf("%s: the sandbox has a firewall: %s", when, rules)
 	}
 }
 

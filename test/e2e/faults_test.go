@@ -43,10 +43,22 @@ func TestFaults(t *testing.T) {
 		{"disk read-only", diskReadOnly},
 		{"disks of the command line", runtimeDisk},
 		{"disks of the Docker plugin", cnmDisk},
+		{"LAN: killed at the first container", lanKilledFirst},
+		{"LAN: killed at a further container", lanKilledFurther},
+		{"LAN: things gone", lanLosses},
+		{"LAN: strangers", lanStrangers},
+		{"LAN: crowd killed", func(f *faults) { f.crowdKilled(allOnLAN("web", web4, web6).with("host-access", true)) }},
+		{"LAN: clock wrong", func(f *faults) { f.clockWrong(allOnLAN("web", "10.1.0.0/29", web6).with("host-access", true)) }},
+		{"LAN: disk full", func(f *faults) { f.diskFull(allOnLAN("web", web4).with("host-access", true)) }},
+		{"LAN: disk read-only", func(f *faults) { f.diskReadOnly(allOnLAN("web", web4).with("host-access", true)) }},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			f.run(&faults{host: newHost(t), report: r})
+			host := newHost
+			if strings.HasPrefix(f.name, "LAN") {
+				host = newLANHost
+			}
+			f.run(&faults{host: host(t), report: r})
 		})
 	}
 }
