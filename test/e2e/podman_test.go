@@ -41,6 +41,7 @@ func TestPodman(t *testing.T) {
 		{"reload", podmanReload},
 		{"restart", podmanRestart},
 		{"pod", podmanPod},
+		{"device", podmanDevice},
 		{"killed at work", podmanKilledAtWork},
 	} {
 		t.Run(sub.name, func(t *testing.T) {
