@@ -148,7 +148,8 @@ func (d *driver) names(w wanted, l loan) bool {
 // relied says what of the host relies on the NIC, or "".
 func (d *driver) relied(ctx context.Context, l link.Info) (string, error) {
 	if l.Master != 0 {
-		return "it is a port of another link", nil
+		master, err := d.nameOf(ctx, l.Master)
+		return "it is a port of " + master, err
 	}
 	for _, v6 := range []bool{false, true} {
 		routes, err := d.host.Routes(ctx, v6)
@@ -164,6 +165,17 @@ func (d *driver) relied(ctx context.Context, l link.Info) (string, error) {
 		return "", err
 	}
 	return "it carries " + strings.Join(on, ", "), nil
+}
+
+// nameOf returns the name of the host's link with that index, "" if there is none.
+func (d *driver) nameOf(ctx context.Context, index int) (string, error) {
+	all, err := d.host.Links(ctx)
+	for _, l := range all {
+		if l.Index == index {
+			return l.Name, err
+		}
+	}
+	return "", err
 }
 
 const mainTable = 254 // RT_TABLE_MAIN (linux/rtnetlink.h)

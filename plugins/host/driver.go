@@ -119,22 +119,16 @@ func (d *driver) Status(ctx context.Context, n bowline.NetworkConfig) error {
 	if _, err = d.choose(ctx, o.want); err == nil || !errors.Is(err, bowline.ErrUnknown) {
 		return err
 	}
-	if l, lent, lerr := d.lent(ctx, o.want); lent || lerr != nil {
-		_ = l
+	if lent, lerr := d.lent(ctx, o.want); lent || lerr != nil {
 		return lerr
 	}
 	return bowline.Wrong(bowline.ErrUnavailable, fmt.Sprintf("network %q: %v", n.ID, err))
 }
 
-// lent returns the loan of the NIC that is wanted, if there is one.
-func (d *driver) lent(ctx context.Context, w wanted) (loan, bool, error) {
+// lent reports whether some container has the NIC that is wanted.
+func (d *driver) lent(ctx context.Context, w wanted) (bool, error) {
 	all, err := d.loans.all(ctx, "")
-	for _, l := range all {
-		if d.names(w, l) {
-			return l, true, err
-		}
-	}
-	return loan{}, false, err
+	return slices.ContainsFunc(all, func(l loan) bool { return d.names(w, l) }), err
 }
 
 // attachment says how the NIC is to be dressed: with what IPAM gave, or with

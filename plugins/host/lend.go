@@ -55,25 +55,13 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 
 // pick returns the NIC that is wanted if it is free and the host can spare it.
 func (d *driver) pick(ctx context.Context, n bowline.NetworkConfig, o options) (link.Info, error) {
-	place := fmt.Sprintf("network %q", n.ID)
-	held, lent, err := d.lent(ctx, o.want)
+	place := fmt.Sprintf("network %q: option %s", n.ID, o.want)
+	nic, err := d.free(ctx, n, o.want)
 	if err != nil {
 		return link.Info{}, err
 	}
-	if lent {
-		return link.Info{}, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf(
-			"%s: option %s: the NIC %s is held by %s of network %q: want it free, or another one", place, o.want, held.Name, held.Endpoint, held.Network))
-	}
-	nic, err := d.choose(ctx, o.want)
-	if err != nil {
-		return link.Info{}, fmt.Errorf("%s: %w", place, err)
-	}
 	if nic.Name == "lo" {
-		return link.Info{}, bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("%s: option %s: want a NIC, for every namespace has a loopback of its own", place, o.want))
-	}
-	if held, lent, err = d.lent(ctx, wanted{device: nic.Name}); err == nil && lent { // by another way to name it
-		return link.Info{}, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf(
-			"%s: option %s: the NIC %s is held by %s of network %q: want it free, or another one", place, o.want, nic.Name, held.Endpoint, held.Network))
+		return link.Info{}, bowline.Wrong(bowline.ErrInvalid, place+": want a NIC, for every namespace has a loopback of its own")
 	}
 	why, err := d.relied(ctx, nic)
 	if err != nil {
@@ -81,9 +69,45 @@ func (d *driver) pick(ctx context.Context, n bowline.NetworkConfig, o options) (
 	}
 	if why != "" && !o.force {
 		return link.Info{}, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf(
-			`%s: option %s: the host relies on the NIC %s: %s; want another one, or option force="true" to take it all the same`, place, o.want, nic.Name, why))
+			`%s: the host relies on the NIC %s: %s; want another one, or option force="true" to take it all the same`, place, nic.Name, why))
 	}
 	return nic, nil
+}
+
+// free returns the NIC that is wanted. One that a sandbox has that is gone is
+// brought back first; of another the error wraps [bowline.ErrConflict] and names
+// the holder.
+func (d *driver) free(ctx context.Context, n bowline.NetworkConfig, w wanted) (link.Info, error) {
+	nic, missing := d.choose(ctx, w)
+	_, _, marked := parseAlias(nic.Alias)
+	if missing == nil && !marked {
+		return nic, nil
+	}
+	if missing != nil {
+		missing = fmt.Errorf("network %q: %w", n.ID, missing)
+		if !errors.Is(missing, bowline.ErrUnknown) {
+			return nic, missing
+		}
+	}
+	all, err := d.loans.all(ctx, "")
+	if err != nil {
+		return nic, err
+	}
+	i := slices.IndexFunc(all, func(l loan) bool {
+		return marked && l.alias() == nic.Alias || missing != nil && d.names(w, l)
+	})
+	if i < 0 { // there is none, or its record was lost
+		return nic, missing
+	}
+	l := all[i]
+	if !l.Docker && !l.alive() {
+		if err := d.takeBack(ctx, l); err != nil {
+			return nic, err
+		}
+		return d.choose(ctx, w)
+	}
+	return nic, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf(
+		"network %q: option %s: the NIC %s is held by %s of network %q: want it free, or another one", n.ID, w, l.Name, l.Endpoint, l.Network))
 }
 
 // lend records the NIC, marks it, and moves it into the sandbox if there is one.
@@ -130,12 +154,9 @@ func (d *driver) describe(ctx context.Context, n bowline.NetworkConfig, e bowlin
 		l.Alias, l.Name = "", name
 	}
 	if nic.Master != 0 {
-		all, err := d.host.Links(ctx)
-		if err != nil {
+		var err error
+		if l.Master, err = d.nameOf(ctx, nic.Master); err != nil {
 			return l, err
-		}
-		if i := slices.IndexFunc(all, func(m link.Info) bool { return m.Index == nic.Master }); i >= 0 {
-			l.Master = all[i].Name
 		}
 	}
 	counters, err := d.host.Counters(ctx)

@@ -54,6 +54,29 @@ func TestHeld(t *testing.T) {
 	}
 }
 
+// A container that is gone holds nothing, and another link that has the name of a
+// NIC that is away is not that one.
+func TestNotHeld(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	before := b.state()
+	n := network("device", "nic0")
+	one, end := b.sandbox("one")
+	b.attach(n, endpointIn("one", one))
+	end()
+	two, _ := b.sandbox("two")
+	if a := b.attach(n, endpointIn("two", two)); len(a.Addrs) != 2 {
+		t.Errorf("attachment is %+v, want the addresses that the NIC had at first", a)
+	}
+	three, _ := b.sandbox("three")
+	b.run("ip link add nic0 type veth peer name other0")
+	b.attach(n, endpointIn("three", three))
+	b.detach(n, "three")
+	b.run("ip link del nic0")
+	b.detach(n, "two")
+	b.same("after all", before)
+}
+
 // A NIC that the host relies on is taken if that is asked for only, and is put
 // back as what it was.
 func TestRelied(t *testing.T) {
@@ -62,7 +85,7 @@ func TestRelied(t *testing.T) {
 		{"default route", "ip route add default via 192.0.2.1", "the host's default route leads through it"},
 		{"default route of IPv6", "ip -6 route add default via 2001:db8::1", "the host's default route leads through it"},
 		{"macvlan", "ip link add vl0 link nic0 type macvlan", "it carries vl0"},
-		{"port", "ip link set nic0 master br0", "it is a port of another link"},
+		{"port", "ip link set nic0 master br0", "it is a port of br0"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
