@@ -136,6 +136,48 @@ func TestDevice(t *testing.T) {
 	}
 }
 
+// TestDeviceBeside: the NIC is a second link of a container whose first one has the
+// name that the NIC has in the host.
+func TestDeviceBeside(t *testing.T) {
+	if reference() {
+		t.Skip("the reference plugin does not claim this")
+	}
+	t.Parallel()
+	h := newHost(t)
+	h.nic("eth0")
+	web, lan := network("web", "10.1.0.0/24"), deviceNetwork("lan", "eth0")
+	box := h.sandbox("one")
+	first := box.add(web)
+	before := h.apart()
+	for _, ends := range []bool{false, true} {
+		if _, err := box.tryAddAs(lan, "net1", ""); err != nil {
+			t.Fatal(err)
+		}
+		if !box.reaches("198.51.100.9") || !box.reaches(first.gateway("4")) {
+			t.Error("the container does not reach both networks")
+		}
+		if ends {
+			box.end()
+		}
+		if _, err := h.cni(lan, call{verb: "DEL", id: "one", netns: box.path, ifname: "net1"}); err != nil {
+			t.Fatal(err)
+		}
+		if ends { // the other link has ended with its namespace
+			box.del(web, first)
+			break
+		}
+		eventually(t, func() error {
+			if d := diff(before, h.apart()); d != "" {
+				return fmt.Errorf("the host is not as it was:\n%s", d)
+			}
+			return nil
+		})
+	}
+	if out := h.run("ip", "-o", "addr", "show", "eth0"); !strings.Contains(out, "198.51.100.1/24") {
+		t.Errorf("the NIC is not as it was: %s", out)
+	}
+}
+
 // TestDeviceComesBack: a container that is gone without DEL has its NIC brought
 // back by whoever looks.
 func TestDeviceComesBack(t *testing.T) {

@@ -13,7 +13,7 @@ func dockerDevice(h *dockerHost) {
 		h.t.Skip("Docker has no such network")
 	}
 	h.startHostPlugin()
-	lan := h.nic("nic0")
+	lan := h.nic("eth0") // as it is called in the container, too
 	before := h.stable()
 	home := func(when string) {
 		h.t.Helper()
@@ -30,8 +30,8 @@ func dockerDevice(h *dockerHost) {
 	if out, err := h.tryCLI("network", "create", "-d", "bowline-host", "all"); err == nil || !strings.Contains(out, "docker run --network host") {
 		h.t.Errorf("a network without a NIC: %v %s", err, out)
 	}
-	h.cli("network", "create", "-d", "bowline-host", "-o", "device=nic0", "--subnet", "198.51.100.0/24", "--gateway", "198.51.100.9", "lan")
-	h.cli("network", "create", "-d", "bowline-host", "-o", "device=nic0", "--ipam-driver", "null", "own")
+	h.cli("network", "create", "-d", "bowline-host", "-o", "device=eth0", "--subnet", "198.51.100.0/24", "--gateway", "198.51.100.9", "lan")
+	h.cli("network", "create", "-d", "bowline-host", "-o", "device=eth0", "--ipam-driver", "null", "own")
 	started := func(name, network string) {
 		h.t.Helper()
 		h.container(name, "--network", network)
@@ -47,7 +47,7 @@ func dockerDevice(h *dockerHost) {
 	if out, err := h.in(h.containerPID("c1"), "ip", "route"); err != nil || !strings.Contains(out, "default via 198.51.100.9 dev eth0") {
 		h.t.Errorf("routes of the container: %v %s", err, out)
 	}
-	if out, err := h.tryCLI("run", "--rm", "--network", "lan", "bb:1", "true"); err == nil || !strings.Contains(out, "the NIC nic0 is held by") {
+	if out, err := h.tryCLI("run", "--rm", "--network", "lan", "bb:1", "true"); err == nil || !strings.Contains(out, "the NIC eth0 is held by") {
 		h.t.Errorf("a second container: %v %s", err, out)
 	}
 	h.cli("stop", "-t", "0", "c1")
@@ -64,7 +64,7 @@ func dockerDevice(h *dockerHost) {
 	if p := h.place("c2", "own"); p.IPAddress != "198.51.100.1" {
 		h.t.Errorf("Docker says of the container %+v", p)
 	}
-	if out := h.sh(bin("bowline-host") + " diff || true"); strings.Contains(out, "nic0") || strings.Contains(out, "c2") {
+	if out := h.sh(bin("bowline-host") + " diff || true"); strings.Contains(out, "eth0") || strings.Contains(out, "c2") {
 		h.t.Errorf("diff finds %s", out)
 	}
 	h.stop("host-plugin", "KILL")
@@ -88,7 +88,7 @@ func dockerDevice(h *dockerHost) {
 	}
 	h.removeAll()
 	h.stop("host-plugin", "TERM")
-	h.run("ip", "link", "del", "nic0")
+	h.run("ip", "link", "del", "eth0")
 	lan.end()
 }
 
