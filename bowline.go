@@ -106,7 +106,7 @@ type Namespace interface {
 
 // An Attachment says which link goes into the sandbox and how to dress it.
 type Attachment struct {
-	Link     string           // its name now: IfName inside the sandbox if one was given, else a host name
+	Link     string           // its name now: IfName inside the sandbox if one was given, else a host name; empty: there is none, a program drives the device
 	MAC      net.HardwareAddr // of Link
 	MTU      int              // bytes, of Link
 	Addrs    []netip.Prefix

@@ -23,6 +23,9 @@ const dadTimeout = 10 * time.Second
 // ones need a link that is up. An address that a container had before may be in
 // neighbours' caches with another MAC.
 func dress(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment, routes []bowline.Route, waits bool) error {
+	if a.Link == "" {
+		return nil
+	}
 	return inSandbox(ctx, sandbox, func(h *link.Handle) error {
 		l, err := h.Get(ctx, a.Link)
 		if err != nil {

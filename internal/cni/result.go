@@ -57,7 +57,7 @@ func (o op) result(a bowline.Attachment, l lease) *types100.Result {
 		}
 		r.Interfaces = append(r.Interfaces, i)
 	}
-	r.Interfaces = append(r.Interfaces, &types100.Interface{Name: a.Link, Mac: a.MAC.String(), Mtu: a.MTU, Sandbox: o.Netns})
+	r.Interfaces = append(r.Interfaces, &types100.Interface{Name: first(a.Link, o.IfName), Mac: a.MAC.String(), Mtu: a.MTU, Sandbox: o.Netns})
 	container := len(r.Interfaces) - 1
 	for _, ip := range l.ips {
 		c := &types100.IPConfig{Interface: &container, Address: ipNet(ip.addr)}

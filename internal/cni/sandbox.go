@@ -64,6 +64,9 @@ func DiffSandbox(ctx context.Context, sandbox *netns.Handle, a bowline.Attachmen
 }
 
 func diffDress(ctx context.Context, h *link.Handle, a bowline.Attachment, routes []bowline.Route) (found []bowline.Difference, err error) {
+	if a.Link == "" {
+		return nil, nil
+	}
 	add := func(place, key, have, want string) {
 		found = append(found, bowline.Difference{Place: place, Key: key, Have: have, Want: want})
 	}

@@ -59,6 +59,7 @@ type bench struct {
 	host    *link.Handle
 	sandbox *netns.Handle
 	plugins string // where delegated plugins are
+	driver  bowline.Driver
 }
 
 func newBench(t *testing.T) *bench {
@@ -70,7 +71,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.Close)
-	return &bench{t, h, sandbox, t.TempDir()}
+	return &bench{t, h, sandbox, t.TempDir(), wire{h}}
 }
 
 // do runs one verb for container "c" and returns what it prints.
@@ -81,7 +82,7 @@ func (b *bench) do(verb, stdin string) (string, error) {
 		Verb: verb, ContainerID: "c", IfName: "eth0", Path: b.plugins, Stdin: []byte(stdin),
 		Netns: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), b.sandbox.Fd()),
 	}
-	_, err := run(b.t.Context(), c, &out, func() (Face, error) { return Face{Name: "wire", Driver: wire{b.host}}, nil })
+	_, err := run(b.t.Context(), c, &out, func() (Face, error) { return Face{Name: "wire", Driver: b.driver}, nil })
 	return out.String(), err
 }
 

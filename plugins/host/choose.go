@@ -97,15 +97,22 @@ func (d *driver) onBus(w wanted) (name string, err error) {
 	if _, err := os.Stat(dir); err != nil {
 		return "", missing(w, "there is no such device")
 	}
-	if driver := userspaceDriver(dir); driver != "" {
-		return "", bowline.Wrong(bowline.ErrUnavailable, fmt.Sprintf("option %s: the device is bound to %s, for a program that drives it by itself: the kernel has no link of it to move", w, driver))
-	}
 	for _, pattern := range []string{"net/*", "virtio*/net/*"} {
 		if found, _ := filepath.Glob(filepath.Join(dir, pattern)); len(found) > 0 {
 			return filepath.Base(found[0]), nil
 		}
 	}
 	return "", missing(w, "the device has no link in the host's namespace")
+}
+
+// isUserspace reports whether the device that is wanted is driven by a program, as
+// with DPDK, so that the kernel has no link of it.
+func (d *driver) isUserspace(w wanted) bool {
+	if w.kernelPath == "" && w.pciBusID == "" && w.deviceID == "" {
+		return false
+	}
+	dir, err := d.devicePath(w)
+	return err == nil && userspaceDriver(dir) != ""
 }
 
 // userspaceDriver returns the driver of a device if it is one by which a program

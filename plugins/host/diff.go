@@ -37,6 +37,9 @@ func (d *driver) diff(ctx context.Context, p bowline.Place) (i bowline.Inspectio
 	if err != nil {
 		return bowline.Inspection{Err: err}
 	}
+	if !there && d.isUserspace(o.want) {
+		return bowline.Inspection{Attachment: bowline.Attachment{Addrs: p.Endpoint.Addrs}}
+	}
 	var ds endpoint.Differences
 	if !there {
 		ds = append(ds, bowline.Difference{Place: "sandbox", Key: "link " + p.Endpoint.IfName, Want: "the NIC of option " + o.want.String()})

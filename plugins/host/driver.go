@@ -113,7 +113,7 @@ func (d *driver) DeleteNetwork(ctx context.Context, n bowline.NetworkConfig) err
 // all right: it is there for nobody else, but works.
 func (d *driver) Status(ctx context.Context, n bowline.NetworkConfig) error {
 	o, err := parseOptions(n)
-	if err != nil || o.want == (wanted{}) {
+	if err != nil || o.want == (wanted{}) || d.isUserspace(o.want) {
 		return err
 	}
 	if _, err = d.choose(ctx, o.want); err == nil || !errors.Is(err, bowline.ErrUnknown) {

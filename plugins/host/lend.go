@@ -25,6 +25,9 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 	if o.want == (wanted{}) {
 		return bowline.Attachment{}, noneWanted(n)
 	}
+	if d.isUserspace(o.want) {
+		return d.unlinked(ctx, n, o, e)
+	}
 	unlock, err := d.loans.lock()
 	if err != nil {
 		return bowline.Attachment{}, err
@@ -51,6 +54,20 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 		return bowline.Attachment{}, err
 	}
 	return l.attachment(n, o, e), nil
+}
+
+// unlinked is the attachment of a device that the container drives by itself: its
+// engine gives it the device, and the addresses of IPAM are for it to use. As with
+// the reference plugin there is nothing to move, and nothing to take back.
+func (d *driver) unlinked(ctx context.Context, n bowline.NetworkConfig, o options, e bowline.EndpointSpec) (bowline.Attachment, error) {
+	if err := ctx.Err(); err != nil {
+		return bowline.Attachment{}, err
+	}
+	if e.Sandbox == nil || e.Rates != (bowline.Rates{}) || len(e.Policy) > 0 {
+		return bowline.Attachment{}, bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf(
+			"network %q: option %s: the device is bound to a driver by which a program drives it itself: want a CNI engine, and neither limits nor policy, for the kernel has no link of it", n.ID, o.want))
+	}
+	return bowline.Attachment{Addrs: e.Addrs}, nil
 }
 
 // pick returns the NIC that is wanted if it is free and the host can spare it.

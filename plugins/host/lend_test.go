@@ -299,3 +299,27 @@ func TestShared(t *testing.T) {
 	}
 	b.same("after Shared", before)
 }
+
+// A device that a program drives is left to it, with the addresses of IPAM.
+func TestUnlinked(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.d.sys = sysTree(t)
+	before := b.state()
+	box, _ := b.sandbox("one")
+	n, e := network("pciBusID", "0000:00:03.0"), endpointIn("one", box)
+	e.Addrs = []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24")}
+	if a := b.attach(n, e); a.Link != "" || len(a.Addrs) != 1 {
+		t.Errorf("attachment is %+v", a)
+	}
+	if err := errors.Join(b.d.CheckEndpoint(t.Context(), n, e), b.d.Status(t.Context(), n)); err != nil {
+		t.Error(err)
+	}
+	docker := e
+	docker.Sandbox = nil
+	if _, err := b.d.CreateEndpoint(t.Context(), n, docker); !errors.Is(err, bowline.ErrInvalid) || !strings.Contains(err.Error(), "want a CNI engine") {
+		t.Errorf("with Docker: %v", err)
+	}
+	b.detach(n, "one")
+	b.same("after DeleteEndpoint", before)
+}

@@ -122,7 +122,7 @@ func TestOnBus(t *testing.T) {
 		{wanted{deviceID: "mlx5_core.sf.4"}, "eth5", nil, ""},
 		{wanted{kernelPath: "/sys/devices/pci0/0000:00:02.0"}, "eth2", nil, ""},
 		{wanted{kernelPath: "/sys/devices/pci0/0000:00:02.0/virtio0"}, "eth2", nil, ""},
-		{wanted{pciBusID: "0000:00:03.0"}, "", bowline.ErrUnavailable, "bound to vfio-pci"},
+		{wanted{pciBusID: "0000:00:03.0"}, "", bowline.ErrUnknown, "no link in the host's namespace"},
 		{wanted{pciBusID: "0000:00:04.0"}, "", bowline.ErrUnknown, "no link in the host's namespace"},
 		{wanted{pciBusID: "0000:00:09.0"}, "", bowline.ErrUnknown, "there is no such device"},
 		{wanted{deviceID: "nobody"}, "", bowline.ErrUnknown, "neither the PCI bus nor the auxiliary bus"},
@@ -130,6 +130,11 @@ func TestOnBus(t *testing.T) {
 		name, err := d.onBus(tt.w)
 		if name != tt.want || !errors.Is(err, tt.err) || err != nil && !strings.Contains(err.Error(), tt.text) {
 			t.Errorf("%s: %q, %v; want %q, %v %s", tt.w, name, err, tt.want, tt.err, tt.text)
+		}
+	}
+	for w, want := range map[wanted]bool{{pciBusID: "0000:00:03.0"}: true, {deviceID: "0000:00:03.0"}: true, {pciBusID: "0000:00:01.0"}: false, {device: "eth1"}: false, {deviceID: "nobody"}: false} {
+		if got := d.isUserspace(w); got != want {
+			t.Errorf("%s is driven by a program: %v, want %v", w, got, want)
 		}
 	}
 	one := loan{Name: "eth1", MAC: "02:00:00:00:00:01", Device: d.deviceOf("eth1")}
