@@ -58,11 +58,11 @@ func (x explanation) has(where, prefix string) bool {
 func (x explanation) holds(s *sandbox) {
 	t := s.h.t
 	t.Helper()
-	rules := s.h.run("nft", "list", "ruleset")
+	hosts, sandboxs := s.h.run("nft", "list", "ruleset"), s.run("nft", "list", "ruleset")
 	for _, p := range x.Steps {
-		run := s.h.try
+		run, rules := s.h.try, hosts
 		if p.Where == "sandbox" {
-			run = s.try
+			run, rules = s.try, sandboxs
 		}
 		words := strings.Fields(p.What)
 		var out, want string
@@ -80,7 +80,7 @@ func (x explanation) holds(s *sandbox) {
 		case strings.HasPrefix(p.What, "ip route add "):
 			out, _ = run("ip", "route", "show", words[3])
 			more, _ := run("ip", "-6", "route", "show", words[3])
-			out, want = out+more, strings.Join(words[3:], " ")
+			out, want = out+more, strings.NewReplacer("/32 ", " ", "/128 ", " ").Replace(strings.Join(words[3:], " "))
 		case strings.HasPrefix(p.What, "add element "):
 			_, element, _ := strings.Cut(p.What, "{ ")
 			out, want = rules, strings.TrimSuffix(element, " }")
@@ -169,45 +169,56 @@ func TestExplainOthers(t *testing.T) {
 // Who may change nothing at all can still ask.
 func TestExplainWithoutPrivileges(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("setpriv"); err != nil {
-		t.Fatal(err)
-	}
-	h := newHost(t)
-	dir, err := os.MkdirTemp("/tmp", "bowline-nobody") // TMPDIR may be closed to others
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	data, err := os.ReadFile(bin("bowline-bridge"))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "bowline-bridge"), data, 0o755)
-	}
-	if err == nil {
-		err = os.Chmod(dir, 0o1777)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.sandbox("a").add(network("other", "10.2.0.0/24").with("ipMasq", true)) // records and rules that it must not stumble over
-	in, err := json.Marshal(network("web", "10.1.0.0/24", web6).with("ipMasq", true).with("isDefaultGateway", true))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := h.command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", filepath.Join(dir, "bowline-bridge"), "explain", "ADD")
-	cmd.Env = append(cmd.Env, "TMPDIR="+dir)
-	var out, errOut bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &errOut
-	if err := h.do(cmd.Run); err != nil {
-		t.Fatalf("%v: %s%s", err, out.String(), errOut.String())
-	}
-	for _, want := range []string{
-		"nftables cannot be read without privileges", "cannot be read without privileges: the plan is that for a host without any records",
-		"ip link add br-web", "take 10.1.0.2", "add element ip bowline masq {", fmt.Sprintf("%-8s %-8s %s", "sandbox", "link", "ip link set eth0 up"),
-	} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("no %q in\n%s", want, out.String())
+	eachKind(t, func(t *testing.T, k kind) {
+		if _, err := exec.LookPath("setpriv"); err != nil {
+			t.Fatal(err)
 		}
-	}
+		h := k.host(t)
+		c, other := k.network("web", "10.1.0.0/24", web6), k.network("other", "10.2.0.0/24")
+		plugin := fmt.Sprint(c["type"])
+		dir, err := os.MkdirTemp("/tmp", "bowline-nobody") // TMPDIR may be closed to others
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		data, err := os.ReadFile(bin(plugin))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, plugin), data, 0o755)
+		}
+		if err == nil {
+			err = os.Chmod(dir, 0o1777)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.sandbox("a").add(other) // records and rules that it must not stumble over
+		in, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := h.command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", filepath.Join(dir, plugin), "explain", "ADD")
+		cmd.Env = append(cmd.Env, "TMPDIR="+dir)
+		var out, errOut bytes.Buffer
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &errOut
+		if err := h.do(cmd.Run); err != nil {
+			t.Fatalf("%v: %s%s", err, out.String(), errOut.String())
+		}
+		wants := []string{"ip link add br-web", "add element ip bowline masq {", "nftables cannot be read without privileges"}
+		if k.macvlan() {
+			wants = []string{"type macvlan mode bridge", "probe for [10.1.0.2 fd00:1::2]"}
+		}
+		if c["host-access"] == true {
+			wants = append(wants, "add element netdev bowline shim-peers {")
+		}
+		for _, want := range append(wants,
+			"cannot be read without privileges: the plan is that for a host without any records",
+			"take 10.1.0.2", fmt.Sprintf("%-8s %-8s %s", "sandbox", "link", "ip link set eth0 up"),
+		) {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("no %q in\n%s", want, out.String())
+			}
+		}
+	})
 }
 
 // Ports, limits, settings and a policy are in the plan, too.

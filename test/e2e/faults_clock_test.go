@@ -46,7 +46,7 @@ func (f *faults) clockWrong(c conf) {
 		}
 	}
 	// What killed writers left is of the future; GC takes it all the same.
-	records, err := filepath.Glob(filepath.Join(f.dir, "run", "endpoints", "*-*"))
+	records, err := filepath.Glob(filepath.Join(f.dir, "run", "endpoints", "[bm]*-*"))
 	owners, _ := filepath.Glob(filepath.Join(f.dir, "run", "ipam", "*", "*", "owners"))
 	if err != nil || len(records) == 0 || len(owners) == 0 {
 		f.t.Fatalf("records are in %v and %v, %v", records, owners, err)

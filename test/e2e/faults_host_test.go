@@ -59,7 +59,10 @@ func (f *faults) bystanders(c conf) (valid []string) {
 		}
 	case c["host-access"] == true:
 		host := &sandbox{h: f.host, id: "host", ns: f.ns}
-		streams = append(streams, host.streamTo("IPv4 from the host", four), host.streamTo("IPv6 from the host", six))
+		streams = append(streams, host.streamTo("IPv4 from the host", four))
+		if r.addr("6") != "" {
+			streams = append(streams, host.streamTo("IPv6 from the host", six))
+		}
 	default:
 		streams = append(streams, out.streamTo("IPv4 from the LAN", four), out.streamTo("IPv6 from the LAN", six))
 	}

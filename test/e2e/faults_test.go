@@ -48,7 +48,11 @@ func TestFaults(t *testing.T) {
 		{"LAN: things gone", lanLosses},
 		{"LAN: strangers", lanStrangers},
 		{"LAN: crowd killed", func(f *faults) { f.crowdKilled(allOnLAN("web", web4, web6).with("host-access", true)) }},
-		{"LAN: clock wrong", func(f *faults) { f.clockWrong(allOnLAN("web", "10.1.0.0/29", web6).with("host-access", true)) }},
+		{"LAN: clock wrong", func(f *faults) {
+			f.clockWrong(allOnLAN("web", web4, web6).with("host-access", true).ipam("ranges", []any{
+				[]any{map[string]any{"subnet": web4, "rangeEnd": "10.1.0.6"}}, []any{map[string]any{"subnet": web6}},
+			}))
+		}},
 		{"LAN: disk full", func(f *faults) { f.diskFull(allOnLAN("web", web4).with("host-access", true)) }},
 		{"LAN: disk read-only", func(f *faults) { f.diskReadOnly(allOnLAN("web", web4).with("host-access", true)) }},
 	} {
