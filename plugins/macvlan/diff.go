@@ -74,6 +74,9 @@ func (s *survey) diffNetwork(ctx context.Context, n bowline.NetworkConfig, o opt
 func (s *survey) diffEndpoint(ctx context.Context, p bowline.Place, o options, l link.Elsewhere) ([]bowline.Difference, error) {
 	n, e := p.Network, p.Endpoint
 	var ds endpoint.Differences
+	if e.Sandbox != nil && e.IfName != "" {
+		ds.Link(l.Name, "name", l.Name, e.IfName)
+	}
 	ds.Link(l.Name, "mode", l.Mode, o.mode)
 	if o.mode == link.ModeSource {
 		ds.Link(l.Name, "sources", macText(l.Sources), macText(o.sources))

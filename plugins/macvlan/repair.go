@@ -74,6 +74,9 @@ func (s *survey) repairEndpoint(ctx context.Context, p bowline.Place, o options)
 	if e.IfName == "" {
 		e.IfName = l.Name
 	}
+	if e.IfName != l.Name { // as it is up it cannot be renamed everywhere
+		return bowline.Attachment{}, bowline.Wrong(bowline.ErrUnavailable, fmt.Sprintf("the container's link %s has another name, %s: attach the container again", e.IfName, l.Name))
+	}
 	return s.repairLink(ctx, n, o, e, l)
 }
 

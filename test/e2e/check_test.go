@@ -34,6 +34,24 @@ func TestCheckSees(t *testing.T) {
 		{"isolation off", network("web", web4).with("portIsolation", true), func(s *sandbox, r result) {
 			s.h.run("bridge", "link", "set", "dev", r.Interfaces[1].Name, "isolated", "off")
 		}},
+		{"macvlan: eth0 missing", lan("web", web4), func(s *sandbox, r result) { s.run("ip", "link", "delete", "eth0") }},
+		{"macvlan: another link is eth0", lan("web").with("ipam", map[string]any{}).with("isDefaultGateway", false), func(s *sandbox, r result) {
+			s.run("ip", "link", "set", "eth0", "name", "moved0")
+			s.run("ip", "link", "add", "eth0", "address", r.Interfaces[0].Mac, "type", "veth", "peer", "name", "peer0")
+		}},
+		{"macvlan: address missing", lan("web", web4, web6), func(s *sandbox, r result) {
+			s.run("ip", "addr", "del", r.addr("6")+"/64", "dev", "eth0")
+		}},
+		{"macvlan: default route missing", lan("web", web4), func(s *sandbox, r result) { s.run("ip", "route", "del", "default") }},
+		{"macvlan: mode changed", lan("web", web4), func(s *sandbox, r result) {
+			s.run("ip", "link", "set", "eth0", "type", "macvlan", "mode", "private")
+		}},
+		{"macvlan: shim gone", lan("web", web4).with("host-access", true), func(s *sandbox, r result) { s.h.run("ip", "link", "del", s.h.shim()) }},
+		{"macvlan: shim's peer gone", lan("web", web4).with("host-access", true), func(s *sandbox, r result) {
+			s.h.run("ip", "route", "del", r.addr("4"), "dev", s.h.shim())
+		}},
+		{"macvlan: shim's filter flushed", lan("web", web4).with("host-access", true), func(s *sandbox, r result) { s.h.run("nft", "flush", "ruleset") }},
+		{"macvlan: policy flushed", lan("web", web4).with("policy", []any{"deny egress tcp 25"}), func(s *sandbox, r result) { s.run("nft", "flush", "ruleset") }},
 		{"reservation missing", network("web", web4), func(s *sandbox, r result) {
 			// As when the allocator's directory was wiped: releasing through
 			// the IPAM plugin is the public way to lose a reservation.
@@ -46,7 +64,7 @@ func TestCheckSees(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			h := newHost(t)
+			h := hostOf(t, tt.conf)
 			s := h.sandbox("a")
 			r := s.add(tt.conf)
 			if err := s.check(tt.conf, r); err != nil {
@@ -118,12 +136,13 @@ func TestCheckWithoutAddresses(t *testing.T) {
 	}{
 		{"no ipam", l2, true},
 		{"empty ipam", l2.with("ipam", map[string]any{}), true},
+		{"macvlan, no ipam", lan("web").with("ipam", map[string]any{}).with("isDefaultGateway", false), true},
 		{"disableContainerInterface", l2.with("disableContainerInterface", true), false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			h := newHost(t)
+			h := hostOf(t, tt.conf)
 			s := h.sandbox("a")
 			r := s.add(tt.conf)
 			if up := strings.Contains(s.run("ip", "-o", "link", "show", "eth0"), ",UP"); up != tt.up {

@@ -48,6 +48,15 @@ func (k kind) guarded(c conf) conf {
 	return c.with("macspoofchk", true)
 }
 
+// hostOf returns a host on which a network may be of that configuration.
+func hostOf(t testing.TB, c conf) *host {
+	t.Helper()
+	if c["type"] == "bowline-macvlan" {
+		return newLANHost(t)
+	}
+	return newHost(t)
+}
+
 // shim returns the name of the host's own link on up0, by which it reaches its
 // containers.
 func (h *host) shim() string {

@@ -137,7 +137,16 @@ func TestMacvlanStatus(t *testing.T) {
 	if d := diff(before.withoutNetworks(), h.snapshot().withoutNetworks()); d != "" {
 		t.Errorf("the failed ADD changed the host:\n%s", d)
 	}
-	s.add(c)
+	h.run("ip", "link", "add", "par0", "type", "veth", "peer", "name", "par1")
+	defer h.run("ip", "link", "del", "par0")
+	h.run("ip", "link", "set", "par0", "up")
+	c = c.with("master", "par0")
+	r := s.add(c)
+	h.run("ip", "link", "set", "par0", "down")
+	if err := s.check(c, r); code(err) != 102 || !strings.Contains(err.Error(), "par0") {
+		t.Errorf("CHECK with a parent that is down: %v, want code 102 that names it", err)
+	}
+	s.del(c, r)
 }
 
 // TestMacvlanSecond: as net1 beside a bridge's eth0, each comes and goes by

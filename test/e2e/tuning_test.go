@@ -31,44 +31,46 @@ func (s *sandbox) settings() string {
 // TestTuning: keys of the reference plugin, in the configuration and for one
 // container, and what becomes of them at DEL.
 func TestTuning(t *testing.T) {
-	sysctls := map[string]string{"net.core.somaxconn": "77", "net.ipv4.ip_local_port_range": "2000 3000", "net/ipv4/conf/IFNAME/arp_filter": "1"}
-	args := func(own map[string]any) map[string]any { return map[string]any{"cni": own} }
-	const before = "4096 32768 60999"
-	tests := []struct {
-		name string
-		conf conf
-		want string
-	}{
-		{"nothing", network("web", web4), before + " 1000 1500 0"},
-		{"all", network("web", web4).with("sysctl", sysctls).with("promisc", true).with("allmulti", true).with("txQLen", 12).with("mtu", 1400).with("dataDir", "/nowhere"),
-			"77 2000 3000 ALLMULTI PROMISC 12 1400 1"},
-		{"of one container", network("web", web4).with("sysctl", sysctls).with("promisc", true).
-			with("args", args(map[string]any{"sysctl": map[string]string{"net.core.somaxconn": "88"}, "promisc": false, "allmulti": true, "txQLen": 0, "mtu": 1300})),
-			"88 2000 3000 ALLMULTI 0 1300 1"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			h := newHost(t)
-			s := h.sandbox("a")
-			if got := s.settings(); got != before {
-				t.Fatalf("a new sandbox has %s, want %s", got, before)
-			}
-			r := s.add(tt.conf)
-			if got := s.settings(); got != tt.want {
-				t.Errorf("after ADD it has %s, want %s", got, tt.want)
-			}
-			if err := s.check(tt.conf, r); err != nil {
-				t.Errorf("CHECK: %v", err)
-			}
-			if !s.reaches(r.gateway("4")) {
-				t.Error("the gateway does not answer")
-			}
-			s.del(tt.conf, r)
-			if got := s.settings(); got != before {
-				t.Errorf("after DEL it has %s, want %s", got, before)
-			}
-		})
+	for _, k := range kinds() {
+		sysctls := map[string]string{"net.core.somaxconn": "77", "net.ipv4.ip_local_port_range": "2000 3000", "net/ipv4/conf/IFNAME/arp_filter": "1"}
+		args := func(own map[string]any) map[string]any { return map[string]any{"cni": own} }
+		const before = "4096 32768 60999"
+		tests := []struct {
+			name string
+			conf conf
+			want string
+		}{
+			{"nothing", k.network("web", web4), before + " 1000 1500 0"},
+			{"all", k.network("web", web4).with("sysctl", sysctls).with("promisc", true).with("allmulti", true).with("txQLen", 12).with("mtu", 1400).with("dataDir", "/nowhere"),
+				"77 2000 3000 ALLMULTI PROMISC 12 1400 1"},
+			{"of one container", k.network("web", web4).with("sysctl", sysctls).with("promisc", true).
+				with("args", args(map[string]any{"sysctl": map[string]string{"net.core.somaxconn": "88"}, "promisc": false, "allmulti": true, "txQLen": 0, "mtu": 1300})),
+				"88 2000 3000 ALLMULTI 0 1300 1"},
+		}
+		for _, tt := range tests {
+			t.Run(k.name+"/"+tt.name, func(t *testing.T) {
+				t.Parallel()
+				h := k.host(t)
+				s := h.sandbox("a")
+				if got := s.settings(); got != before {
+					t.Fatalf("a new sandbox has %s, want %s", got, before)
+				}
+				r := s.add(tt.conf)
+				if got := s.settings(); got != tt.want {
+					t.Errorf("after ADD it has %s, want %s", got, tt.want)
+				}
+				if err := s.check(tt.conf, r); err != nil {
+					t.Errorf("CHECK: %v", err)
+				}
+				if !s.reaches(r.gateway("4")) {
+					t.Error("the gateway does not answer")
+				}
+				s.del(tt.conf, r)
+				if got := s.settings(); got != before {
+					t.Errorf("after DEL it has %s, want %s", got, before)
+				}
+			})
+		}
 	}
 }
 
@@ -76,58 +78,62 @@ func TestTuning(t *testing.T) {
 // stays; and a failed ADD leaves things as they were.
 func TestTuningRestore(t *testing.T) {
 	t.Parallel()
-	h := newHost(t)
-	s := h.sandbox("a")
-	web := network("web", web4).with("sysctl", map[string]string{"net.core.somaxconn": "77", "net.core.optmem_max": "11111"})
-	db := network("db", "10.2.0.0/24").with("sysctl", map[string]string{"net.core.somaxconn": "77"})
-	value := func(key string) string { return strings.TrimSpace(s.run("sysctl", "-n", key)) }
-	first := s.add(web)
-	second, err := s.tryAddAs(db, "eth1", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.run("sysctl", "-qw", "net.core.optmem_max=22222")
-	s.del(web, first)
-	if got := value("net.core.somaxconn"); got != "77" {
-		t.Errorf("somaxconn is %s, want 77, for the other attachment asks for it", got)
-	}
-	if got := value("net.core.optmem_max"); got != "22222" {
-		t.Errorf("optmem_max is %s, want what somebody else set", got)
-	}
-	if _, err := h.cni(db.with("prevResult", second.raw), call{verb: "DEL", id: s.id, netns: s.path, ifname: "eth1"}); err != nil {
-		t.Fatal(err)
-	}
-	broken := network("web", web4).with("sysctl", map[string]string{"net.core.somaxconn": "99", "net.ipv4.nothing_such": "1"})
-	if _, err := s.tryAdd(broken); err == nil {
-		t.Error("ADD with a setting that there is not succeeded")
-	}
-	broken = network("web", web4).with("sysctl", map[string]string{"net.core.somaxconn": "99", "net.ipv4.conf.IFNAME.nothing_such": "1"})
-	if _, err := s.tryAdd(broken); err == nil {
-		t.Error("ADD with a setting that the link has not succeeded")
-	}
-	if got := value("net.core.somaxconn"); got != "77" {
-		t.Errorf("after failed ADDs somaxconn is %s, want 77", got)
-	}
+	eachKind(t, func(t *testing.T, k kind) {
+		h := k.host(t)
+		s := h.sandbox("a")
+		web := k.network("web", web4).with("sysctl", map[string]string{"net.core.somaxconn": "77", "net.core.optmem_max": "11111"})
+		db := k.network("db", "10.2.0.0/24").with("sysctl", map[string]string{"net.core.somaxconn": "77"})
+		value := func(key string) string { return strings.TrimSpace(s.run("sysctl", "-n", key)) }
+		first := s.add(web)
+		second, err := s.tryAddAs(db, "eth1", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.run("sysctl", "-qw", "net.core.optmem_max=22222")
+		s.del(web, first)
+		if got := value("net.core.somaxconn"); got != "77" {
+			t.Errorf("somaxconn is %s, want 77, for the other attachment asks for it", got)
+		}
+		if got := value("net.core.optmem_max"); got != "22222" {
+			t.Errorf("optmem_max is %s, want what somebody else set", got)
+		}
+		if _, err := h.cni(db.with("prevResult", second.raw), call{verb: "DEL", id: s.id, netns: s.path, ifname: "eth1"}); err != nil {
+			t.Fatal(err)
+		}
+		broken := k.network("web", web4).with("sysctl", map[string]string{"net.core.somaxconn": "99", "net.ipv4.nothing_such": "1"})
+		if _, err := s.tryAdd(broken); err == nil {
+			t.Error("ADD with a setting that there is not succeeded")
+		}
+		broken = k.network("web", web4).with("sysctl", map[string]string{"net.core.somaxconn": "99", "net.ipv4.conf.IFNAME.nothing_such": "1"})
+		if _, err := s.tryAdd(broken); err == nil {
+			t.Error("ADD with a setting that the link has not succeeded")
+		}
+		if got := value("net.core.somaxconn"); got != "77" {
+			t.Errorf("after failed ADDs somaxconn is %s, want 77", got)
+		}
+	})
 }
 
 // TestTuningChecked: CHECK sees what was changed.
 func TestTuningChecked(t *testing.T) {
-	for _, harm := range []string{"sysctl -qw net.core.somaxconn=5", "sysctl -qw net.ipv4.conf.eth0.arp_filter=0", "ip link set eth0 promisc off",
-		"ip link set eth0 allmulticast off", "ip link set eth0 txqueuelen 5"} {
-		t.Run(harm, func(t *testing.T) {
-			t.Parallel()
-			h := newHost(t)
-			s := h.sandbox("a")
-			c := network("web", web4).with("sysctl", map[string]string{"net.core.somaxconn": "77", "net.ipv4.conf.IFNAME.arp_filter": "1"}).
-				with("promisc", true).with("allmulti", true).with("txQLen", 12)
-			r := s.add(c)
-			s.run("sh", "-c", harm)
-			if err := s.check(c, r); code(err) < 100 || code(err) == 999 {
-				t.Errorf("CHECK: %v, want an error of 100 or above that says what differs", err)
-			}
-			s.del(c, r)
-		})
-	}
+	t.Parallel()
+	eachKind(t, func(t *testing.T, k kind) {
+		for _, harm := range []string{"sysctl -qw net.core.somaxconn=5", "sysctl -qw net.ipv4.conf.eth0.arp_filter=0", "ip link set eth0 promisc off",
+			"ip link set eth0 allmulticast off", "ip link set eth0 txqueuelen 5"} {
+			t.Run(harm, func(t *testing.T) {
+				h := k.host(t)
+				s := h.sandbox("a")
+				c := k.network("web", web4).with("sysctl", map[string]string{"net.core.somaxconn": "77", "net.ipv4.conf.IFNAME.arp_filter": "1"}).
+					with("promisc", true).with("allmulti", true).with("txQLen", 12)
+				r := s.add(c)
+				s.run("sh", "-c", harm)
+				if err := s.check(c, r); code(err) < 100 || code(err) == 999 {
+					t.Errorf("CHECK: %v, want an error of 100 or above that says what differs", err)
+				}
+				s.del(c, r)
+			})
+		}
+	})
 }
 
 // TestTuningWrong: refused before anything is made, by the allow-list too.

@@ -10,7 +10,7 @@ import (
 // TestWrong: each mistake has its code of the specification, names what is
 // wrong, and changes nothing.
 func TestWrong(t *testing.T) {
-	good := network("web", web4)
+	good, onLAN := network("web", web4), lan("web", web4)
 	tests := []struct {
 		name  string
 		conf  conf
@@ -32,12 +32,18 @@ func TestWrong(t *testing.T) {
 		{"no ranges", good.ipam("ranges", []any{}), 7, []string{"range"}},
 		{"unknown ipam key", good.ipam("ragnes", []any{}), 7, []string{"ragnes", "ranges"}},
 		{"requested address outside", good.with("runtimeConfig", map[string]any{"ips": []string{"10.7.0.1"}}), 7, []string{"10.7.0.1"}},
+		{"macvlan: unknown key", onLAN.with("hostaccess", true), 7, []string{"hostaccess", "host-access"}},
+		{"macvlan: mode", onLAN.with("mode", "brige"), 7, []string{"mode", "brige", "bridge, private, vepa, passthru or source"}},
+		{"macvlan: host access without neighbours", onLAN.with("mode", "private").with("host-access", true), 7, []string{"host-access", "private"}},
+		{"macvlan: two parents", onLAN.with("parent", "eth1"), 7, []string{"parent", "master", "up0", "eth1"}},
+		{"macvlan: no ports", onLAN.with("runtimeConfig", map[string]any{"portMappings": []any{hostPort(8080, 80, "tcp", "")}}), 7, []string{"portMappings", "bowline-macvlan"}},
+		{"macvlan: requested address outside", onLAN.with("runtimeConfig", map[string]any{"ips": []string{"10.7.0.1"}}), 7, []string{"10.7.0.1"}},
 		{"version of the future", good.with("cniVersion", "9.9.9"), 1, []string{"9.9.9"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			h := newHost(t)
+			h := hostOf(t, tt.conf)
 			s := h.sandbox("a")
 			before := h.snapshot()
 			out, err := h.cni(tt.conf, call{verb: "ADD", id: "a", netns: s.path, ifname: "eth0"})
