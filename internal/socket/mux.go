@@ -66,7 +66,8 @@ func (m *Mux) OnEnd(f func(name string, err error, took time.Duration)) { m.ende
 
 // Handle serves the method, such as "NetworkDriver.Join", with f. A call
 // without a body is refused with 400: dockerd repeats a call whose connection
-// broke with the body that it has read already, that is, with none.
+// broke with the body that it has read already, that is, with none. An error
+// with a method Code() int tells clients of ours that number, see [CallError].
 func Handle[Req, Resp any](m *Mux, name string, f func(context.Context, Req) (Resp, error)) {
 	m.methods["/"+name] = method{call: func(ctx context.Context, body []byte) (any, error) {
 		var req Req
@@ -125,9 +126,15 @@ func (m *Mux) serve(ctx context.Context, r request) (status int, body []byte) {
 }
 
 // errorBody says err in both ways: NetworkDriver and VolumeDriver read Err,
-// IpamDriver reads Error.
+// IpamDriver reads Error. Clients of ours are also told the number of the cause,
+// if err or what it wraps has a method Code.
 func errorBody(err error) []byte {
-	body, _ := json.Marshal(map[string]string{"Err": err.Error(), "Error": err.Error()})
+	said := map[string]any{"Err": err.Error(), "Error": err.Error()}
+	var coded interface{ Code() int }
+	if errors.As(err, &coded) {
+		said["Code"] = coded.Code()
+	}
+	body, _ := json.Marshal(said)
 	return body
 }
 
