@@ -39,8 +39,12 @@ var rooms = []room{
 	{"internal/nft", []string{"", "internal/netns", "internal/plan"}, "kernel verbs know nothing of protocols, records or plans"},
 	{"ipam", []string{"", "internal/state", "internal/netns", "internal/jsontext"}, "addresses are decided without touching the kernel; netns tells who still lives"},
 	{"ipam/bowline-ipam", []string{"", "ipam", "internal/plugin", "internal/cni", "internal/cnm", "internal/socket", "internal/state", "internal/meter", "internal/journal", "internal/netns"}, "the faces of ipam"},
-	{"internal/cni", []string{"", "ipam", "internal/jsontext", "internal/state", "internal/meter", "internal/plan", "internal/journal", "internal/link", "internal/netns", "internal/socket", "internal/undo"}, "a face knows the contract, never a driver"},
-	{"internal/cnm", []string{"", "ipam", "internal/state", "internal/meter", "internal/journal", "internal/link", "internal/netns", "internal/socket", "internal/undo"}, "a face knows the contract, never a driver"},
+	{"internal/dhcp", []string{"", "internal/socket", "internal/state"}, "every plugin links it to ask the daemon: words and a socket"},
+	{"internal/dhcp/wire", []string{"", "internal/netns"}, "packets know nothing of leases, records or callers"},
+	{"internal/dhcp/keeper", []string{"", "internal/dhcp", "internal/dhcp/wire", "internal/journal", "internal/link", "internal/meter", "internal/netns", "internal/socket", "internal/state", "internal/undo"}, "the daemon keeps leases; it knows no face and no driver"},
+	{"ipam/bowline-dhcp", []string{"", "internal/cni", "internal/dhcp", "internal/dhcp/keeper", "internal/journal"}, "the faces of the daemon"},
+	{"internal/cni", []string{"", "ipam", "internal/dhcp", "internal/jsontext", "internal/state", "internal/meter", "internal/plan", "internal/journal", "internal/link", "internal/netns", "internal/socket", "internal/undo"}, "a face knows the contract, never a driver"},
+	{"internal/cnm", []string{"", "ipam", "internal/dhcp", "internal/state", "internal/meter", "internal/journal", "internal/link", "internal/netns", "internal/socket", "internal/undo"}, "a face knows the contract, never a driver"},
 	{"internal/plugin", []string{"", "ipam", "internal/prefault", "internal/cni", "internal/cnm", "internal/socket", "internal/state", "internal/meter", "internal/plan", "internal/journal", "internal/netns", "internal/link"}, "the main of every plugin holds a driver behind the faces"},
 	{"internal/drivertest", []string{"", "internal/netns", "internal/netns/netnstest", "internal/link", "internal/nft", "internal/state", "internal/undo"}, "what every driver must do, said once"},
 	{"internal/tune", []string{"", "internal/link"}, "options that several drivers have, and what they mean in a sandbox"},
@@ -68,6 +72,7 @@ var owners = []struct {
 	{"github.com/containernetworking/cni", []string{"internal/cni", "internal/plugin", "ipam/bowline-ipam", "runtime"}, "CNI is a face"},
 	{"github.com/containernetworking/plugins", nil, "its types are not our contract"},
 	{"github.com/spf13/cobra", []string{"runtime/bowline"}, "the command line only; it slows the start of a process"},
+	{"github.com/insomniacslk/dhcp", []string{"internal/dhcp/wire"}, "one room speaks DHCP"},
 	{"github.com/prometheus", []string{"runtime/metrics", "test/e2e"}, "metrics are served by the command line, whose start nobody waits for"},
 	{"k8s.io/cri-api", []string{"test/e2e"}, "the tests speak to containerd as the kubelet does"},
 	{"google.golang.org/grpc", []string{"test/e2e"}, "the tests speak to containerd as the kubelet does"},
@@ -88,11 +93,12 @@ var unlinked = []struct {
 	{"github.com/spf13/cobra", nil, "a CNI executable has no command tree"},
 	{"go.opentelemetry.io/otel", nil, "0.3 ms; trace context is passed on as text"},
 	{"google.golang.org/grpc", nil, "2.5 ms"},
+	{"github.com/insomniacslk/dhcp", []string{"internal/dhcp/wire"}, "0.2 ms; plugins ask the daemon"},
 	{"github.com/prometheus", nil, "net/http and much else"},
 }
 
 // executables are the binaries that engines start once per attachment.
-var executables = []string{"plugins/bridge", "plugins/macvlan", "plugins/host", "ipam/bowline-ipam"}
+var executables = []string{"plugins/bridge", "plugins/macvlan", "plugins/host", "ipam/bowline-ipam", "ipam/bowline-dhcp"}
 
 type pkg struct {
 	ImportPath   string

@@ -81,10 +81,11 @@ func (o op) add(ctx context.Context) (*types100.Result, error) {
 // allocate takes addresses. Some plugins, dhcp for one, work through the link:
 // as with the reference it is there before they are asked.
 func (o op) allocate(ctx context.Context, u *undo.Stack, ipam ipamCaller, r state.Endpoint, e bowline.EndpointSpec) (lease, error) {
-	if d, ok := ipam.(delegated); ok {
-		if d.path == "" {
-			return lease{}, d.missing()
-		}
+	d, byExec := ipam.(delegated)
+	if byExec && d.path == "" {
+		return lease{}, d.missing()
+	}
+	if _, byDaemon := ipam.(leased); byExec || byDaemon {
 		e.Policy = nil // what it says of its own network is not known yet
 		if _, err := o.attach(ctx, u, r, o.network(nil), e); err != nil {
 			return lease{}, err

@@ -56,6 +56,9 @@ func (o op) settle(ctx context.Context, u *undo.Stack, sandbox *netns.Handle, ca
 		if s.a, err = o.attach(ctx, u, r, s.n, s.e); err != nil || !s.a.Shared || s.a.Down || len(s.a.Addrs) == 0 {
 			return s, err
 		}
+		if _, probed := caller.(leased); probed { // by the daemon, before it said yes to the server
+			return s, nil
+		}
 		used, err := o.ask(ctx, sandbox, s)
 		if err != nil || len(used) == 0 {
 			return s, err

@@ -101,7 +101,11 @@ func (o op) check(ctx context.Context) error {
 		return err
 	}
 	lease := leaseOf(prev, o.IfName)
-	if err := o.checkAttachment(ctx, sandbox, o.network(lease.pools()), e, lease.routes); err != nil {
+	pools, routes := lease.pools(), lease.routes
+	if r.IPAM == ownDHCP { // which changes with the LAN, and the record with it
+		pools, routes = r.Pools, r.Routes
+	}
+	if err := o.checkAttachment(ctx, sandbox, o.network(pools), e, routes); err != nil {
 		return err
 	}
 	return ipam.check(ctx, r.Addrs)

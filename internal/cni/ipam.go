@@ -18,6 +18,9 @@ import (
 // ownIPAM is the IPAM type that is done inside this process.
 const ownIPAM = "bowline-ipam"
 
+// ownDHCP is the IPAM type whose daemon this process asks.
+const ownDHCP = "bowline-dhcp"
+
 type addrs = []netip.Prefix
 
 // An ipamCaller gives and takes addresses for one command.
@@ -43,6 +46,9 @@ func (o op) ipam() (ipamCaller, error) {
 			return nil, err
 		}
 		return local{op: o, cfg: cfg, store: ipam.Open(o.Config.Name)}, nil
+	case ownDHCP:
+		_, _, err := o.dhcpRequest()
+		return leased{o}, err
 	}
 	return o.findDelegate(o.IPAMType), nil
 }
@@ -59,6 +65,8 @@ func (o op) ipamForDelete(r state.Endpoint) (ipamCaller, error) {
 		return noIPAM{}, nil
 	case ownIPAM:
 		return local{op: o, store: ipam.Open(o.Config.Name)}, nil
+	case ownDHCP:
+		return leased{o}, nil
 	}
 	return o.findDelegate(kind), nil
 }

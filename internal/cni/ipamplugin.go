@@ -18,12 +18,23 @@ import (
 // 1 failed.
 func MainIPAM(stdin io.Reader, stdout io.Writer) int {
 	return answer("ipam", stdin, stdout, func(ctx context.Context, c Command) (Config, error) {
-		return runIPAM(ctx, c, stdout)
+		return runIPAM(ctx, c, stdout, func(o op) ipamPlugin {
+			return local{op: o, store: ipam.Open(o.Config.Name)}
+		})
 	})
 }
 
+// An ipamPlugin does what one command asks of IPAM, for whoever delegates to it.
+type ipamPlugin interface {
+	add(ctx context.Context, stdout io.Writer) error
+	release(ctx context.Context) error // needs nothing of the configuration but the network's name
+	checkReserved(ctx context.Context) error
+	collect(ctx context.Context) error
+	ready(ctx context.Context) error
+}
+
 // runIPAM returns the configuration beside the error, as run does.
-func runIPAM(ctx context.Context, c Command, stdout io.Writer) (Config, error) {
+func runIPAM(ctx context.Context, c Command, stdout io.Writer, open func(op) ipamPlugin) (Config, error) {
 	if c.Verb == "VERSION" {
 		return Config{}, printVersion(c, stdout)
 	}
@@ -35,23 +46,28 @@ func runIPAM(ctx context.Context, c Command, stdout io.Writer) (Config, error) {
 	if err := supports(c.Verb, cfg.CNIVersion); err != nil {
 		return cfg, err
 	}
-	o := op{Command: c, Config: cfg}
-	i := local{op: o, store: ipam.Open(cfg.Name)}
+	i := open(op{Command: c, Config: cfg})
 	switch c.Verb {
 	case "ADD":
 		err = i.add(ctx, stdout)
 	case "DEL":
-		err = i.release(ctx) // needs nothing of the configuration but the network's name
+		err = i.release(ctx)
 	case "CHECK":
 		err = i.checkReserved(ctx)
 	case "GC":
 		err = i.collect(ctx)
 	case "STATUS":
-		if i.cfg, err = ipam.ParseCNI(c.Stdin, c.Args); err == nil {
-			err = i.store.Status(ctx, i.cfg.Config)
-		}
+		err = i.ready(ctx)
 	}
 	return cfg, err
+}
+
+func (l local) ready(ctx context.Context) error {
+	cfg, err := ipam.ParseCNI(l.Stdin, l.Args)
+	if err != nil {
+		return err
+	}
+	return l.store.Status(ctx, cfg.Config)
 }
 
 // add takes addresses and prints them as the part of a result that is IPAM's:
