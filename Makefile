@@ -7,7 +7,7 @@ PREFIX  ?= /usr/local
 CNI_BIN ?= /opt/cni/bin
 BENCH   ?=
 DRIVERS := bridge macvlan host
-PLUGINS := $(addprefix bowline-,$(DRIVERS)) bowline-ipam
+PLUGINS := $(addprefix bowline-,$(DRIVERS)) bowline-ipam bowline-dhcp
 FUZZ    ?= 30s
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
@@ -40,7 +40,7 @@ test-vm: ## optional: the tests that meet the kernel, under Debian's own in qemu
 build: ## static binaries into bin/
 	@hack/setup.sh build
 	@mkdir -p bin
-	@$(BUILD) -o bin/ ./runtime/bowline ./ipam/bowline-ipam $(addprefix ./plugins/,$(DRIVERS))
+	@$(BUILD) -o bin/ ./runtime/bowline ./ipam/bowline-ipam ./ipam/bowline-dhcp $(addprefix ./plugins/,$(DRIVERS))
 	@for d in $(DRIVERS); do mv bin/$$d bin/bowline-$$d; done
 
 bench: build ## side by side with the reference plugins; BENCH=-quick for a first look

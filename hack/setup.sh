@@ -93,6 +93,7 @@ test)
 	want iptables iptables
 	want busybox busybox-static
 	want conntrack conntrack
+	want dnsmasq dnsmasq-base
 	want ping iputils-ping
 	want ps procps
 	want nsenter util-linux

@@ -166,7 +166,7 @@ func TestVersions(t *testing.T) {
 func TestVersionVerb(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	for _, plugin := range []string{"bowline-bridge", "bowline-macvlan", "bowline-ipam"} {
+	for _, plugin := range []string{"bowline-bridge", "bowline-macvlan", "bowline-ipam", "bowline-dhcp", "bowline-host"} {
 		out, err := h.cniRaw(plugin, []byte(`{"cniVersion":"1.1.0"}`), call{verb: "VERSION"})
 		if err != nil {
 			t.Errorf("%s VERSION: %v", plugin, err)

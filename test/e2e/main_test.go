@@ -12,7 +12,10 @@ import (
 var binDir string
 
 // binaries maps what is under test to where it is built from.
-var binaries = map[string]string{"bowline": "runtime/bowline", "bowline-bridge": "plugins/bridge", "bowline-macvlan": "plugins/macvlan", "bowline-host": "plugins/host", "bowline-ipam": "ipam/bowline-ipam"}
+var binaries = map[string]string{
+	"bowline": "runtime/bowline", "bowline-bridge": "plugins/bridge", "bowline-macvlan": "plugins/macvlan", "bowline-host": "plugins/host",
+	"bowline-ipam": "ipam/bowline-ipam", "bowline-dhcp": "ipam/bowline-dhcp",
+}
 
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "crictl" {

@@ -16,9 +16,12 @@ func TestUnits(t *testing.T) {
 	if text := unit(t, dir, "bowline-repair.service"); !strings.Contains(text, "ExecStart=/usr/local/bin/bowline repair --watch\n") {
 		t.Errorf("bowline-repair.service does not watch: %s", text)
 	}
-	for _, name := range []string{"bowline-bridge", "bowline-host", "bowline-ipam"} {
+	for name, path := range map[string]string{
+		"bowline-bridge": "/run/docker/plugins/bowline-bridge.sock", "bowline-host": "/run/docker/plugins/bowline-host.sock",
+		"bowline-ipam": "/run/docker/plugins/bowline-ipam.sock", "bowline-dhcp": "/run/bowline/dhcp.sock",
+	} {
 		socket := unit(t, dir, name+".socket")
-		for _, want := range []string{"ListenStream=/run/docker/plugins/" + name + ".sock\n", "SocketMode=0600\n", "Before=docker.service\n"} {
+		for _, want := range []string{"ListenStream=" + path + "\n", "SocketMode=0600\n", "Before=docker.service\n"} {
 			if !strings.Contains(socket, want) {
 				t.Errorf("%s.socket has no %s", name, want)
 			}

@@ -1,0 +1,191 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestDHCP: a container on the LAN's bridge gets what the LAN's server gives, and
+// gives it back.
+func TestDHCP(t *testing.T) {
+	t.Parallel()
+	for _, plugin := range []string{"bowline-bridge", "bridge"} {
+		t.Run(plugin, func(t *testing.T) {
+			t.Parallel()
+			h := newDHCPHost(t)
+			c := dhcpNetwork().with("type", plugin)
+			s := h.sandbox("a")
+			r, err := s.tryAddAs(c, "eth0", "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=cart_1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasPrefix(r.addr("4"), "10.9.0.1") || r.gateway("4") != dhcpRouter || !slices.Equal(r.DNS.Nameservers, []string{"10.9.0.53"}) || r.DNS.Domain != "lan.test" {
+				t.Errorf("got %s", r.raw)
+			}
+			if !s.reaches(dhcpRouter) || !s.reaches("10.10.0.1") {
+				t.Errorf("the router is not reached, or not what is beyond it:\n%s", s.run("ip", "route"))
+			}
+			if got := h.leased(); !slices.Equal(got, []string{r.addr("4")}) {
+				t.Errorf("the server has leased %v, want %s", got, r.addr("4"))
+			}
+			if text, _ := os.ReadFile(h.leaseFile()); !strings.Contains(string(text), " cart-1 ") {
+				t.Errorf("the server was not told the name: %s", text)
+			}
+			if err := s.check(c, r); err != nil {
+				t.Errorf("CHECK: %v", err)
+			}
+			s.run("ip", "addr", "flush", "dev", "eth0", "scope", "global")
+			if err := s.check(c.with("type", "bowline-dhcp"), r); code(err) != 102 {
+				t.Errorf("CHECK without the address: %v, want code 102", err)
+			}
+			s.del(c, r)
+			h.await("release", 5*time.Second, h.nothingLeased)
+			s.del(c, r) // again
+		})
+	}
+}
+
+func (h *dhcpHost) nothingLeased() error {
+	if got := h.leased(); len(got) > 0 {
+		return fmt.Errorf("the server has leased %v", got)
+	}
+	return nil
+}
+
+// TestDHCPWithoutDaemon: nothing is half made, and errors name what is missing.
+func TestDHCPWithoutDaemon(t *testing.T) {
+	t.Parallel()
+	h := newDHCPHost(t)
+	kill(h.daemon, os.Kill)
+	s := h.sandbox("a")
+	before := h.snapshot()
+	_, err := s.tryAdd(dhcpNetwork())
+	if code(err) != 11 || !strings.Contains(err.Error(), "bowline-dhcp serve") {
+		t.Errorf("ADD: %v; want code 11 and the command that starts the daemon", err)
+	}
+	if err := h.status(dhcpNetwork()); code(err) != 50 || !strings.Contains(err.Error(), "bowline-dhcp serve") {
+		t.Errorf("STATUS: %v; want code 50 and the command that starts the daemon", err)
+	}
+	if err := s.tryDel(dhcpNetwork(), s.path); err != nil {
+		t.Errorf("DEL: %v", err)
+	}
+	if d := diff(before.withoutNetworks(), h.snapshot().withoutNetworks()); d != "" {
+		t.Errorf("a failed ADD left:\n%s", d)
+	}
+}
+
+// TestDHCPNoServer: the wait for a server ends, and leaves nothing.
+func TestDHCPNoServer(t *testing.T) {
+	t.Parallel()
+	h := newDHCPHost(t)
+	kill(h.server, os.Kill)
+	s := h.sandbox("a")
+	_, err := s.tryAdd(dhcpNetwork().ipam("timeout", 1))
+	if code(err) != 11 || !strings.Contains(err.Error(), "no DHCP server answered") {
+		t.Errorf("ADD: %v; want code 11 and that there is no server", err)
+	}
+	if got := s.run("ip", "-o", "link"); strings.Contains(got, "eth0") {
+		t.Errorf("a failed ADD left %s", got)
+	}
+	if got := strings.Join(h.records(), " "); strings.Contains(got, "dhcp/") {
+		t.Errorf("a failed ADD left records %s", got)
+	}
+}
+
+// TestDHCPCrowd: fifty at once.
+func TestDHCPCrowd(t *testing.T) {
+	t.Parallel()
+	h := newDHCPHost(t)
+	c := dhcpNetwork()
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	seen := map[string]string{}
+	var sandboxes []*sandbox
+	for i := range 50 {
+		sandboxes = append(sandboxes, h.sandbox(fmt.Sprintf("c%d", i)))
+	}
+	each := func(f func(s *sandbox)) {
+		for _, s := range sandboxes {
+			all.Go(func() { f(s) })
+		}
+		all.Wait()
+	}
+	each(func(s *sandbox) {
+		r, err := s.tryAdd(c)
+		mu.Lock()
+		defer mu.Unlock()
+		if other := seen[r.addr("4")]; err != nil || other != "" {
+			t.Errorf("%s has %q as %s has, %v", s.id, r.addr("4"), other, err)
+		}
+		seen[r.addr("4")] = s.id
+	})
+	if got := h.leased(); len(got) != 50 {
+		t.Errorf("the server has leased %d addresses, want 50", len(got))
+	}
+	// Goroutines, not threads: those of the runtime and of its system calls.
+	if n := threads(t, h.daemon.Process.Pid); n > 30 {
+		t.Errorf("the daemon has %d threads for 50 leases", n)
+	}
+	each(func(s *sandbox) {
+		if err := s.tryDel(c, s.path); err != nil {
+			t.Errorf("DEL %s: %v", s.id, err)
+		}
+	})
+	h.await("release", 10*time.Second, h.nothingLeased)
+}
+
+func threads(t *testing.T, pid int) int {
+	t.Helper()
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
+}
+
+// TestDHCPGC: leases of containers that are not valid go, and with a dead
+// sandbox too: the server is told from the host.
+func TestDHCPGC(t *testing.T) {
+	t.Parallel()
+	h := newDHCPHost(t)
+	a, b := h.sandbox("a"), h.sandbox("b")
+	ra := a.add(dhcpNetwork())
+	b.add(dhcpNetwork())
+	b.end()
+	if err := h.gc(dhcpNetwork(), []string{"a/eth0"}); err != nil {
+		t.Fatal(err)
+	}
+	h.await("release", 5*time.Second, func() error {
+		if got := h.leased(); !slices.Equal(got, []string{ra.addr("4")}) {
+			return fmt.Errorf("the server has leased %v, want %s", got, ra.addr("4"))
+		}
+		return nil
+	})
+	if err := h.gc(dhcpNetwork(), []string{}); err != nil {
+		t.Fatal(err)
+	}
+	h.await("release", 5*time.Second, h.nothingLeased)
+}
+
+// TestDHCPSandboxDies: nobody says DEL.
+func TestDHCPSandboxDies(t *testing.T) {
+	t.Parallel()
+	h := newDHCPHost(t)
+	a := h.sandbox("a")
+	a.add(dhcpNetwork().with("type", "bridge"))
+	a.end()
+	kill(h.daemon, os.Kill) // or half a minute might pass
+	h.startDaemon()
+	h.await("release", 5*time.Second, h.nothingLeased)
+	h.await("record", 5*time.Second, func() error {
+		if got := strings.Join(h.records(), " "); strings.Contains(got, "dhcp/") {
+			return fmt.Errorf("there is %s", got)
+		}
+		return nil
+	})
+}
