@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -215,6 +216,9 @@ func (o op) network(pools []bowline.Pool) bowline.NetworkConfig {
 }
 
 func (o op) validate(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	if yes, err := strconv.ParseBool(o.Options["dhcp"]); err == nil && yes {
+		return invalid(`network %q: option dhcp="true": that is for Docker; want "ipam": {"type": %q}`, o.Config.Name, ownDHCP)
+	}
 	v, ok := o.Driver.(bowline.Validator)
 	if !ok {
 		return nil

@@ -2,6 +2,7 @@ package cni
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,9 +38,13 @@ func (o op) dhcpRequest() (r dhcp.Request, socket string, err error) {
 	if err := s.unknown(); err != nil {
 		return r, "", err
 	}
+	sandbox, err := filepath.Abs(o.Netns) // the daemon has another directory
+	if err != nil {
+		return r, "", err
+	}
 	r = dhcp.Request{
 		Key:     o.dhcpKey(),
-		Sandbox: o.Netns, Link: o.IfName, IPv4: true, IPv6: dhcp.IPv6Auto, Probe: true,
+		Sandbox: sandbox, Link: o.IfName, IPv4: true, IPv6: dhcp.IPv6Auto, Probe: true,
 		Name: o.name(), Foreign: !strings.HasPrefix(o.Type, "bowline-"),
 		Hostname: first(s.text("hostname"), o.arg("NERDCTL_CNI_DHCP_HOSTNAME"), o.arg("K8S_POD_NAME")),
 	}

@@ -73,7 +73,7 @@ type Request struct {
 // A Lease is what a link has been given.
 type Lease struct {
 	Addrs       []Addr          `json:"addrs"`
-	Routes      []bowline.Route `json:"routes,omitempty"` // the default ones among them
+	Routes      []bowline.Route `json:"routes,omitempty"` // of IPv4, the default ones among them; IPv6 ones are the kernel's
 	Nameservers []netip.Addr    `json:"nameservers,omitempty"`
 	Domain      string          `json:"domain,omitempty"`
 	Search      []string        `json:"search,omitempty"`

@@ -150,6 +150,12 @@ func (r *record) raise(ctx context.Context, u *undo.Stack, p *place) error {
 			return err
 		}
 	}
+	if p.ns == nil {
+		// It is not there to stay, and must not give the host IPv6 routes.
+		if _, err := p.links.SetSysctl(ctx, "net/ipv6/conf/"+p.Name+"/disable_ipv6", "1"); err != nil && !errors.Is(err, bowline.ErrNoKernel) {
+			return err
+		}
+	}
 	if info.Up {
 		return nil
 	}

@@ -62,12 +62,12 @@ func (k *Keeper) adopt(ctx context.Context, a dhcp.Adopted) (none dhcp.Heir, err
 
 // hand makes a's lease of l, unless that has ended meanwhile.
 func (k *Keeper) hand(ctx context.Context, l *lease, a dhcp.Adopted) (none dhcp.Heir, err error) {
-	end, err := k.turn(ctx, l.rec.Key)
+	end, err := k.turn(ctx, l.key)
 	if err != nil {
 		return none, err
 	}
 	defer end()
-	if k.find(l.rec.Key) != l {
+	if k.find(l.key) != l {
 		return none, nil
 	}
 	r := l.record()
@@ -111,8 +111,8 @@ func (l *lease) end(ctx context.Context, why string) error {
 func (k *Keeper) forget(l *lease) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.leases[l.rec.Key] == l {
-		delete(k.leases, l.rec.Key)
+	if k.leases[l.key] == l {
+		delete(k.leases, l.key)
 	}
 }
 
@@ -185,12 +185,12 @@ func (k *Keeper) Sweep(ctx context.Context) {
 
 // sweep looks after one lease, and returns when to look again if that is known.
 func (k *Keeper) sweep(ctx context.Context, l *lease) (again instant) {
-	end, err := k.turn(ctx, l.rec.Key)
+	end, err := k.turn(ctx, l.key)
 	if err != nil {
 		return 0
 	}
 	defer end()
-	if k.find(l.rec.Key) != l {
+	if k.find(l.key) != l {
 		return 0
 	}
 	r := l.record()

@@ -139,7 +139,7 @@ func (k *Keeper) restore(ctx context.Context, file string) error {
 
 // add makes the lease known.
 func (k *Keeper) add(r record) *lease {
-	l := &lease{k: k, rec: r, log: k.log.With("network", r.Network, "endpoint", r.ID)}
+	l := &lease{k: k, key: r.Key, rec: r, log: k.log.With("network", r.Network, "endpoint", r.ID)}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.leases[r.Key] = l
@@ -152,7 +152,7 @@ func (k *Keeper) find(key dhcp.Key) *lease {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, l := range k.leases {
-		if l.rec.Network == key.Network && l.rec.ID == key.ID {
+		if l.key.Network == key.Network && l.key.ID == key.ID {
 			return l
 		}
 	}
@@ -165,7 +165,7 @@ func (k *Keeper) all(network string) []*lease {
 	defer k.mu.Unlock()
 	var ls []*lease
 	for _, l := range k.leases {
-		if network == "" || l.rec.Network == network {
+		if network == "" || l.key.Network == network {
 			ls = append(ls, l)
 		}
 	}
@@ -233,7 +233,7 @@ func (k *Keeper) collect(ctx context.Context, kept dhcp.Kept) (none dhcp.Nothing
 	}
 	var errs []error
 	for _, l := range k.all(kept.Network) {
-		if key := l.rec.Key; !keep[key.ID] {
+		if key := l.key; !keep[key.ID] {
 			_, err := k.release(ctx, dhcp.Released{Key: key})
 			errs = append(errs, err)
 		}

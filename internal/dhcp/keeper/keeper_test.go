@@ -66,7 +66,7 @@ func TestLeaseOfRecord(t *testing.T) {
 	t.Parallel()
 	b := wire.Binding4{Addr: prefix("10.9.0.5/24"), Routers: []netip.Addr{addr("10.9.0.1"), addr("10.9.0.2")}, Nameservers: []netip.Addr{addr("10.9.0.53")}}
 	far := bowline.Route{Dst: prefix("10.20.0.0/16"), Via: addr("10.9.0.7")}
-	all4, all6 := prefix("0.0.0.0/0"), prefix("::/0")
+	all4 := prefix("0.0.0.0/0")
 	static, classless := b, b
 	static.Routes = []bowline.Route{far}
 	classless.Routes, classless.Classless = []bowline.Route{far, {Dst: all4, Via: addr("10.9.0.8")}}, true
@@ -85,9 +85,9 @@ func TestLeaseOfRecord(t *testing.T) {
 		{"no gateway", record{Request: no, Four: &bound4{Binding4: classless}}, []dhcp.Addr{{Prefix: b.Addr}}, []bowline.Route{far}},
 		{"priority", record{Request: dhcp.Request{Priority: 7}, Four: &bound4{Binding4: b}}, []dhcp.Addr{{Prefix: b.Addr, Gateway: addr("10.9.0.1")}}, []bowline.Route{{Dst: all4, Via: addr("10.9.0.1"), Priority: 7}}},
 		{"DHCPv6 has the router's prefix", record{Router: &router{Router: r6.Router}, Six: &bound6{Binding6: wire.Binding6{Addr: addr("2001:db8::7")}}},
-			[]dhcp.Addr{{Prefix: prefix("2001:db8::7/64"), Gateway: addr("fe80::1")}}, []bowline.Route{{Dst: all6, Via: addr("fe80::1")}}},
+			[]dhcp.Addr{{Prefix: prefix("2001:db8::7/64"), Gateway: addr("fe80::1")}}, nil},
 		{"DHCPv6 without a router", record{Six: &bound6{Binding6: wire.Binding6{Addr: addr("2001:db8::7")}}}, []dhcp.Addr{{Prefix: prefix("2001:db8::7/128")}}, nil},
-		{"SLAAC", record{Router: &r6}, []dhcp.Addr{{Prefix: prefix("2001:db8::5/64"), Gateway: addr("fe80::1")}}, []bowline.Route{{Dst: all6, Via: addr("fe80::1")}}},
+		{"SLAAC", record{Router: &r6}, []dhcp.Addr{{Prefix: prefix("2001:db8::5/64"), Gateway: addr("fe80::1")}}, nil},
 		{"nothing any more", record{}, nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

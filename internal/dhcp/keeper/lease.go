@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/dhcp"
 	"github.com/bowline-net/bowline/internal/dhcp/wire"
 	"github.com/bowline-net/bowline/internal/link"
 	"github.com/bowline-net/bowline/internal/netns"
@@ -19,10 +20,11 @@ import (
 type lease struct {
 	k   *Keeper
 	log *slog.Logger
+	key dhcp.Key // of rec, never another one
 
 	mu   sync.Mutex
-	rec  record // Network and ID never change
-	gone int    // how many sweeps have not found the link
+	rec  record
+	gone int // how many sweeps have not found the link
 
 	stop func() // ends the goroutines and waits for them; nil: there are none
 }

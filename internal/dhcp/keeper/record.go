@@ -103,7 +103,7 @@ func (r *record) six(l wire.Link) wire.Six {
 	return wire.Six{Link: l, ID: [16]byte(sum[:])}
 }
 
-// lease returns what the link has by the record.
+// lease returns what the link has by the record, but for what is the kernel's.
 func (r *record) lease() dhcp.Lease {
 	var l dhcp.Lease
 	if r.Four != nil {
@@ -148,7 +148,6 @@ func (r *record) lease6(l *dhcp.Lease) {
 		l.Nameservers = append(l.Nameservers, r.Router.Nameservers...)
 		l.Search = append(l.Search, r.Router.Search...)
 	}
-	had := len(l.Addrs)
 	if r.Six != nil {
 		l.Addrs = append(l.Addrs, dhcp.Addr{Prefix: r.prefix6(r.Six.Addr), Gateway: gateway})
 		for _, n := range r.Six.Nameservers {
@@ -165,9 +164,8 @@ func (r *record) lease6(l *dhcp.Lease) {
 	for _, p := range auto {
 		l.Addrs = append(l.Addrs, dhcp.Addr{Prefix: p, Gateway: gateway})
 	}
-	if gateway.IsValid() && len(l.Addrs) > had {
-		l.Routes = append(l.Routes, bowline.Route{Dst: netip.PrefixFrom(netip.IPv6Unspecified(), 0), Via: gateway})
-	}
+	// The way out is the kernel's: it follows what routers say, for as long as
+	// they say so. A route of ours would outlive them.
 }
 
 // prefix6 returns the address with the length of the router's prefix that it is
