@@ -112,8 +112,10 @@ func (d *NetworkDriver) tryCreateEndpoint(ctx context.Context, r createEndpointR
 		return none, err
 	}
 	u.Push("delete endpoint "+e.ID, func(ctx context.Context) error { return d.removeEndpoint(ctx, n, rec) })
-	att, err := d.attach(ctx, n, e)
-	if err == nil {
+	var att bowline.Attachment
+	if leased(n.Options) {
+		att, err = d.attachLeased(ctx, n, e, mark(r))
+	} else if att, err = d.attach(ctx, n, e); err == nil {
 		err = d.probe(ctx, n, att)
 	}
 	if err != nil {
@@ -210,6 +212,11 @@ func (d *NetworkDriver) join(ctx context.Context, r joinRequest) (joinResponse, 
 			return none, err
 		}
 	}
+	if leased(n.Options) {
+		if att, err = joinLeased(ctx, r, att); err != nil {
+			return none, err
+		}
+	}
 	rec.Sandbox = r.SandboxKey
 	if id, ok := netns.Stat(r.SandboxKey); ok {
 		rec.NetnsIno = id.Ino
@@ -290,6 +297,7 @@ func (d *NetworkDriver) deleteEndpoint(ctx context.Context, r endpointRequest) (
 
 // removeEndpoint undoes what createEndpoint did, the record last.
 func (d *NetworkDriver) removeEndpoint(ctx context.Context, n Network, rec state.Endpoint) error {
+	d.unlease(ctx, n, rec)
 	if err := d.Driver.DeleteEndpoint(ctx, n.Config(), rec.Spec()); err != nil {
 		return err
 	}

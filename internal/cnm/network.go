@@ -136,6 +136,9 @@ func (d *NetworkDriver) asked(r createNetworkRequest) (Network, error) {
 	if n.Pools, err = pools(append(r.IPv4Data, r.IPv6Data...)...); err != nil {
 		return n, err
 	}
+	if err := checkLeased(n); err != nil {
+		return n, err
+	}
 	options := d.Defaults(n.Config())
 	if options == nil {
 		options = map[string]string{}
@@ -218,6 +221,7 @@ func (d *NetworkDriver) deleteNetwork(ctx context.Context, r networkRequest) (em
 
 // removeNetwork undoes what createNetwork did, the record last.
 func (d *NetworkDriver) removeNetwork(ctx context.Context, n Network) error {
+	d.unleaseAll(ctx, n)
 	if err := d.Driver.DeleteNetwork(ctx, n.Config()); err != nil {
 		return err
 	}

@@ -112,7 +112,7 @@ func ValidateMTU(n bowline.NetworkConfig, mtu int) error {
 // DHCPFlag adds the key, which the face of Docker reads: addresses come from the
 // DHCP server of the LAN. It is the engines' own IPAM that says so for CNI.
 func DHCPFlag(fs *flag.FlagSet) {
-	fs.Bool("dhcp", false, "`BOOL`: addresses come from the LAN's DHCP server, for Docker networks with --ipam-driver null")
+	fs.Bool("dhcp", false, "`BOOL`, for Docker networks with --ipam-driver null: containers get addresses of the LAN's DHCP server, by bowline-dhcp")
 }
 
 // RateFlags puts the keys of rates into a grammar: of a network, whose endpoints

@@ -76,6 +76,7 @@ func (o *options) flags() *flag.FlagSet {
 	plugin.EnumVar(fs, &o.firewall, "firewall", []string{"nft", "none"}, "`WORD`: nft, or none to touch no rules (default nft)")
 	endpoint.RateFlags(fs)
 	endpoint.PolicyFlag(fs, &o.policy)
+	endpoint.DHCPFlag(fs)
 	plugin.MACVar(fs, new(net.HardwareAddr), "mac", "unicast `ADDRESS` of the container's link, for a network of one container")
 	o.tuning.Flags(fs)
 	fs.Func("dataDir", "`PATH` of the reference tuning plugin: accepted, what is to be restored is in our records", func(string) error { return nil })
