@@ -22,7 +22,6 @@ type dhcpHost struct {
 	lan    *sandbox
 	daemon *exec.Cmd
 	server *exec.Cmd
-	port   string // of the bridge, that leads to the LAN
 }
 
 const (
@@ -37,31 +36,39 @@ func newDHCPHost(t *testing.T, server ...string) *dhcpHost {
 	if _, err := exec.LookPath("dnsmasq"); err != nil {
 		netnstest.Skip(t, "needs dnsmasq")
 	}
-	h := &dhcpHost{host: newHost(t), port: "port0"}
+	h := &dhcpHost{host: newHost(t)}
+	h.wireLAN()
+	h.startServer(server...)
+	h.startDaemon()
+	return h
+}
+
+// wireLAN makes the bridge and the router.
+func (h *dhcpHost) wireLAN() {
+	h.t.Helper()
 	h.lan = h.sandbox("lan")
 	h.run("ip", "link", "add", "br-web", "type", "bridge")
-	h.run("ip", "link", "add", h.port, "master", "br-web", "type", "veth", "peer", "name", "lan0", "netns", h.lan.path)
-	t.Cleanup(func() {
-		h.try("ip", "link", "delete", h.port)
+	h.run("ip", "link", "add", "port0", "master", "br-web", "type", "veth", "peer", "name", "lan0", "netns", h.lan.path)
+	h.t.Cleanup(func() {
+		h.try("ip", "link", "delete", "port0")
 		h.try("ip", "link", "delete", "br-web")
 	})
-	for _, l := range []string{"br-web", h.port} {
+	for _, l := range []string{"br-web", "port0"} {
 		h.run("ip", "link", "set", l, "up")
 	}
+	// A router's address is not looked at for a second before it may speak.
+	h.lan.run("sysctl", "-qw", "net.ipv6.conf.lan0.accept_dad=0")
 	for _, args := range [][]string{
 		{"addr", "add", dhcpRouter + "/24", "dev", "lan0"}, {"addr", "add", "10.10.0.1/24", "dev", "lan0"},
 		{"addr", "add", dhcpRouter6 + "/64", "dev", "lan0", "nodad"}, {"link", "set", "lan0", "up"},
 	} {
 		h.lan.run("ip", args...)
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("daemon:\n%s\nserver:\n%s", h.tail("daemon"), h.tail("server"))
+	h.t.Cleanup(func() {
+		if h.t.Failed() {
+			h.t.Logf("daemon:\n%s\nserver:\n%s", h.tail("daemon"), h.tail("server"))
 		}
 	})
-	h.startServer(server...)
-	h.startDaemon()
-	return h
 }
 
 func (h *dhcpHost) tail(name string) string {

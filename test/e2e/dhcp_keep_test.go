@@ -69,6 +69,27 @@ func TestDHCPRenews(t *testing.T) {
 	h.await("release", 5*time.Second, h.nothingLeased)
 }
 
+// TestDHCPRebinds: another server answers in place of the one that gave the lease.
+func TestDHCPRebinds(t *testing.T) {
+	t.Parallel()
+	h := newDHCPHost(t, quickly("--dhcp-option=option:T2,6")...)
+	s := h.sandbox("a")
+	r := s.add(dhcpNetwork())
+	kill(h.server, os.Kill)
+	h.lan.run("ip", "addr", "delete", dhcpRouter+"/24", "dev", "lan0")
+	h.lan.run("ip", "addr", "add", "10.9.0.2/24", "dev", "lan0")
+	h.startServer(quickly("--dhcp-option=option:T2,6")...)
+	h.renewed(r.addr("4"))
+	h.await("the other router", 10*time.Second, func() error {
+		if routes := s.run("ip", "route"); !strings.Contains(routes, "default via 10.9.0.2 ") {
+			return fmt.Errorf("routes are %s", routes)
+		}
+		return nil
+	})
+	s.del(dhcpNetwork(), r)
+	h.await("release", 5*time.Second, h.nothingLeased)
+}
+
 // TestDHCPAddressChanges: the LAN is given other addresses. The link gets one,
 // with the routes; CHECK and repair know.
 func TestDHCPAddressChanges(t *testing.T) {

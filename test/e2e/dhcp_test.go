@@ -189,3 +189,56 @@ func TestDHCPSandboxDies(t *testing.T) {
 		return nil
 	})
 }
+
+// TestDHCPCallerKilled: who asked is gone before there is an answer. Then so is
+// what was asked for.
+func TestDHCPCallerKilled(t *testing.T) {
+	t.Parallel()
+	h := newDHCPHost(t)
+	kill(h.server, os.Kill)
+	s := h.sandbox("a")
+	asked := func() error {
+		if got := strings.Join(h.records(), " "); !strings.Contains(got, "run/dhcp/") {
+			return fmt.Errorf("not asked yet: %s", got)
+		}
+		return nil
+	}
+	_, err := h.cni(dhcpNetwork(), call{verb: "ADD", id: "a", netns: s.path, ifname: "eth0", started: func(kill func()) {
+		h.await("the question", 10*time.Second, asked)
+		kill()
+	}})
+	if err == nil {
+		t.Fatal("ADD was to be killed")
+	}
+	h.await("its end", 10*time.Second, func() error {
+		if asked() == nil {
+			return fmt.Errorf("there is %v", h.records())
+		}
+		return nil
+	})
+	h.startServer()
+	r := s.add(dhcpNetwork())
+	s.del(dhcpNetwork(), r)
+}
+
+// TestDHCPMacvlan: what another plugin made on a link of the host, and took away
+// with its sandbox; the server is told from that link.
+func TestDHCPMacvlan(t *testing.T) {
+	t.Parallel()
+	h := newDHCPHost(t)
+	h.run("ip", "link", "set", "port0", "nomaster")
+	c := dhcpNetwork().with("type", "bowline-dhcp")
+	for i := range 2 {
+		s := h.sandbox(fmt.Sprintf("m%d", i))
+		h.run("ip", "link", "add", "link", "port0", "name", "eth0", "netns", s.path, "type", "macvlan", "mode", "bridge")
+		r := s.add(c)
+		if !strings.HasPrefix(r.addr("4"), "10.9.0.1") || !strings.Contains(s.run("ip", "link", "show", "eth0"), ",UP") {
+			t.Errorf("got %s", r.raw)
+		}
+		s.end()
+		if err := s.tryDel(c, []string{s.path, ""}[i]); err != nil {
+			t.Errorf("DEL: %v", err)
+		}
+		h.await("release", 5*time.Second, h.nothingLeased)
+	}
+}

@@ -15,6 +15,7 @@ func TestHelpIsInDocs(t *testing.T) {
 		"bowline-bridge": "../../docs/plugins/bridge.md",
 		"bowline-host":   "../../docs/plugins/host.md",
 		"bowline-ipam":   "../../docs/plugins/ipam.md",
+		"bowline-dhcp":   "../../docs/plugins/dhcp.md",
 		"bowline":        "../../docs/bowline.md",
 	} {
 		t.Run(name, func(t *testing.T) {
