@@ -1,7 +1,7 @@
 package e2e
 
 import (
-	"fmt"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -122,8 +122,11 @@ func TestDHCPv6Renews(t *testing.T) {
 	h.startDaemon()
 	h.await("renewal of "+r.addr("6"), 100*time.Second, func() error {
 		text, err := os.ReadFile(filepath.Join(h.dir, "server.log"))
-		if err != nil || !strings.Contains(string(text), "DHCPRENEW(lan0)") || strings.Count(string(text), "DHCPREPLY(lan0) "+r.addr("6")) < 2 {
-			return fmt.Errorf("not yet, %v", err)
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(string(text), "DHCPRENEW(lan0)") || strings.Count(string(text), "DHCPREPLY(lan0) "+r.addr("6")) < 2 {
+			return errors.New("not yet")
 		}
 		return nil
 	})

@@ -216,7 +216,22 @@ func TestDHCPCallerKilled(t *testing.T) {
 		}
 		return nil
 	})
+	// The server has said yes already, and the address is being looked for.
 	h.startServer()
+	b := h.sandbox("b")
+	_, err = h.cni(dhcpNetwork().ipam("acd", true), call{verb: "ADD", id: "b", netns: b.path, ifname: "eth0", started: func(kill func()) {
+		h.await("the server's yes", 10*time.Second, func() error {
+			if len(h.leased()) == 0 {
+				return fmt.Errorf("nothing is leased")
+			}
+			return nil
+		})
+		kill()
+	}})
+	if err == nil {
+		t.Fatal("ADD was to be killed")
+	}
+	h.await("release", 10*time.Second, h.nothingLeased)
 	r := s.add(dhcpNetwork())
 	s.del(dhcpNetwork(), r)
 }

@@ -26,7 +26,10 @@ func (f four) ask(ctx context.Context, p *place, hint netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	return f.change(ctx, func(r *record) { r.Four = &bound4{b, start} })
+	if err := f.change(ctx, func(r *record) { r.Four = &bound4{b, start} }); err != nil {
+		return errors.Join(err, r.four(p.Link).Release(b)) // nobody will know of it
+	}
+	return nil
 }
 
 func (f four) acquire(ctx context.Context, p *place) error {

@@ -187,7 +187,10 @@ func (s six) ask(ctx context.Context, p *place) error {
 	if err != nil {
 		return err
 	}
-	return s.change(ctx, func(r *record) { r.Six = &bound6{b, start} })
+	if err := s.change(ctx, func(r *record) { r.Six = &bound6{b, start} }); err != nil {
+		return errors.Join(err, r.six(p.Link).Release(b)) // nobody will know of it
+	}
+	return nil
 }
 
 func (s six) acquire(ctx context.Context, p *place) error {

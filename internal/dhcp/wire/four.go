@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -104,6 +105,7 @@ func (f Four) Acquire(ctx context.Context, hint netip.Addr) (Binding4, error) {
 			last = err
 			wait(ctx, time.Second)
 		default:
+			f.giveUp(c, b)
 			return Binding4{}, err
 		}
 		if ctx.Err() != nil {
@@ -125,8 +127,9 @@ func wait(ctx context.Context, d time.Duration) {
 func (f Four) discover(ctx context.Context, c *conn) (Binding4, error) {
 	m := f.message(dhcpv4.MessageTypeDiscover)
 	var offer *dhcpv4.DHCPv4
-	_, err := f.exchange(ctx, c, m, broadcast4(), func(a *dhcpv4.DHCPv4, _ datagram) bool {
-		offer = a
+	var from net.HardwareAddr
+	_, err := f.exchange(ctx, c, m, broadcast4(), func(a *dhcpv4.DHCPv4, d datagram) bool {
+		offer, from = a, slices.Clone(d.fromMAC)
 		return a.MessageType() == dhcpv4.MessageTypeOffer && a.ServerIdentifier() != nil && a.YourIPAddr.To4() != nil
 	})
 	if err != nil {
@@ -137,10 +140,25 @@ func (f Four) discover(ctx context.Context, c *conn) (Binding4, error) {
 	short, cancel := context.WithTimeout(ctx, 8*time.Second)
 	defer cancel()
 	b, err := f.request(short, c, r, broadcast4())
-	if errors.Is(err, ErrSilent) && ctx.Err() == nil {
-		err = fmt.Errorf("%w: it offered %s and then said no more", ErrRefused, offer.YourIPAddr)
+	if errors.Is(err, ErrSilent) {
+		// It may have said yes just when nobody listened any more.
+		if of, oerr := binding4(offer); oerr == nil {
+			of.ServerMAC = from
+			f.giveUp(c, of)
+		}
+		if ctx.Err() == nil {
+			err = fmt.Errorf("%w: it offered %s and then said no more", ErrRefused, offer.YourIPAddr)
+		}
 	}
 	return b, err
+}
+
+// giveUp releases what nobody will use. There is nothing to be done if that
+// cannot be sent: it ends by itself.
+func (f Four) giveUp(c *conn, b Binding4) {
+	if b.Addr.IsValid() {
+		_ = f.release(c, b)
+	}
 }
 
 // Renew asks the server of b for more time. The error wraps [ErrRefused] if the
@@ -197,6 +215,10 @@ func (f Four) Release(b Binding4) error {
 		return err
 	}
 	defer c.close()
+	return f.release(c, b)
+}
+
+func (f Four) release(c *conn, b Binding4) error {
 	m := f.message(dhcpv4.MessageTypeRelease, dhcpv4.OptServerIdentifier(b.Server.AsSlice()))
 	m.ClientIPAddr = b.Addr.Addr().AsSlice()
 	return f.sendTo(c, m, destination{b.ServerMAC, b.Server})

@@ -58,13 +58,18 @@ func (s Six) Acquire(ctx context.Context) (b Binding6, err error) {
 	var server []byte
 	m := s.message(dhcpv6.MessageTypeSolicit, netip.Addr{}, nil)
 	if _, err = s.exchange(ctx, c, m, dhcpv6.MessageTypeAdvertise, func(a *dhcpv6.Message) error {
-		b, err := binding6(a)
+		b, err = binding6(a)
 		server = b.Server
 		return err
 	}); err != nil {
 		return b, err
 	}
-	return s.ask(ctx, c, s.message(dhcpv6.MessageTypeRequest, netip.Addr{}, server))
+	offered := b
+	b, err = s.ask(ctx, c, s.message(dhcpv6.MessageTypeRequest, netip.Addr{}, server))
+	if errors.Is(err, ErrSilent) { // it may have said yes just when nobody listened any more
+		_ = s.Release(offered)
+	}
+	return b, err
 }
 
 // Renew asks the server of b for more time, Rebind any server. The error wraps
