@@ -130,8 +130,7 @@ func (l *lease) awaitAuto(ctx context.Context, p *place) error {
 			return err
 		}
 		if r.Foreign {
-			// They want to add it themselves. The kernel goes on as if it
-			// had: an advertisement renews an address whoever made it.
+			// They want to add it themselves, and fail if it is there.
 			for _, a := range made {
 				if err := p.links.DeleteAddr(ctx, p.Index, a); err != nil {
 					return err
