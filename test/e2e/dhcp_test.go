@@ -128,9 +128,21 @@ func TestDHCPCrowd(t *testing.T) {
 		t.Errorf("the server has leased %d addresses, want 50", len(got))
 	}
 	// Goroutines, not threads: those of the runtime and of its system calls.
-	if n := threads(t, h.daemon.Process.Pid); n > 30 {
+	if n := entries(t, h.daemon.Process.Pid, "task"); n > 30 {
 		t.Errorf("the daemon has %d threads for 50 leases", n)
 	}
+	kill(h.daemon, os.Kill)
+	h.startDaemon()
+	if got := strings.Count(h.run(bin("bowline-dhcp"), "list", "-json"), "\n"); got != 50 {
+		t.Errorf("after it was killed the daemon keeps %d leases, want 50", got)
+	}
+	// A lease that waits holds nothing open, least of all a namespace.
+	h.await("files to be closed", 10*time.Second, func() error {
+		if n := entries(t, h.daemon.Process.Pid, "fd"); n > 20 {
+			return fmt.Errorf("the daemon has %d files open for 50 leases", n)
+		}
+		return nil
+	})
 	each(func(s *sandbox) {
 		if err := s.tryDel(c, s.path); err != nil {
 			t.Errorf("DEL %s: %v", s.id, err)
@@ -139,9 +151,10 @@ func TestDHCPCrowd(t *testing.T) {
 	h.await("release", 10*time.Second, h.nothingLeased)
 }
 
-func threads(t *testing.T, pid int) int {
+// entries returns how many threads ("task") or open files ("fd") a process has.
+func entries(t *testing.T, pid int, what string) int {
 	t.Helper()
-	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/%s", pid, what))
 	if err != nil {
 		t.Fatal(err)
 	}
