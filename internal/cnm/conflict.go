@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -25,7 +26,10 @@ func (d *NetworkDriver) probe(ctx context.Context, n Network, att bowline.Attach
 	if !att.Shared || att.Down || len(att.Addrs) == 0 {
 		return nil
 	}
-	used, err := conflicts(ctx, att)
+	used, err := d.ofHost(ctx, n, att)
+	if err == nil && len(used) == 0 {
+		used, err = conflicts(ctx, att)
+	}
 	if err != nil || len(used) == 0 {
 		return err
 	}
@@ -42,6 +46,27 @@ func (d *NetworkDriver) probe(ctx context.Context, n Network, att bowline.Attach
 		texts = append(texts, "address "+c.String())
 	}
 	return bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("network %.12s: %s%s", n.ID, strings.Join(texts, ", "), then))
+}
+
+// A resident is a driver that has the host's own addresses on its networks, where
+// the host hears nobody ask for them.
+type resident interface {
+	HostAddrs(ctx context.Context, n bowline.NetworkConfig) (map[netip.Addr]net.HardwareAddr, error)
+}
+
+// ofHost returns which of the attachment's addresses the host itself has there.
+func (d *NetworkDriver) ofHost(ctx context.Context, n Network, att bowline.Attachment) (used []ipam.Conflict, err error) {
+	r, ok := d.Driver.(resident)
+	if !ok {
+		return nil, nil
+	}
+	own, err := r.HostAddrs(ctx, n.Config())
+	for _, p := range att.Addrs {
+		if mac, has := own[p.Addr()]; has {
+			used = append(used, ipam.Conflict{Addr: p.Addr(), MAC: mac})
+		}
+	}
+	return used, err
 }
 
 // conflicts asks on the attachment's link. It does so in a namespace that has

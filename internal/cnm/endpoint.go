@@ -26,11 +26,7 @@ func (d *NetworkDriver) spec(r createEndpointRequest) (bowline.EndpointSpec, err
 	}
 	// Only looked at: ProgramExternalConnectivity publishes them. Not in Join,
 	// which has them for every network, whichever publishes them.
-	ports, err := portMappings(r.Options)
-	if err == nil {
-		_, err = d.publisher(ports)
-	}
-	if err != nil {
+	if _, err := portMappings(r.Options); err != nil {
 		return e, err
 	}
 	if r.Interface != nil {
@@ -52,7 +48,8 @@ func (d *NetworkDriver) spec(r createEndpointRequest) (bowline.EndpointSpec, err
 			e.MAC = mac
 		}
 	}
-	if e.Options, err = endpointOptions(r.Options); err != nil {
+	var err error
+	if e.Options, err = endpointOptions(r.Options, d.EndpointKeys); err != nil {
 		return e, err
 	}
 	_, lent := d.Driver.(bowline.Lender) // whose link has a MAC of its own
@@ -266,6 +263,9 @@ func (d *NetworkDriver) leave(ctx context.Context, r endpointRequest) (empty, er
 	if err != nil { // gone already: DeleteEndpoint needs no record
 		return empty{}, nil
 	}
+	d.mu.Lock()
+	d.left[rec.ID] = rec
+	d.mu.Unlock()
 	rec.Sandbox, rec.NetnsIno = "", 0
 	if p, ok := d.Driver.(bowline.Publisher); ok && len(rec.Ports) > 0 {
 		return empty{}, d.unpublish(ctx, p, d.network(ctx, r.NetworkID, rec), rec)
@@ -298,11 +298,12 @@ func (d *NetworkDriver) deleteEndpoint(ctx context.Context, r endpointRequest) (
 // removeEndpoint undoes what createEndpoint did, the record last.
 func (d *NetworkDriver) removeEndpoint(ctx context.Context, n Network, rec state.Endpoint) error {
 	d.unlease(ctx, n, rec)
-	if err := d.Driver.DeleteEndpoint(ctx, n.Config(), rec.Spec()); err != nil {
+	if err := errors.Join(d.unsettle(ctx, n, rec), d.Driver.DeleteEndpoint(ctx, n.Config(), rec.Spec())); err != nil {
 		return err
 	}
 	d.mu.Lock()
 	delete(d.attachments, rec.ID)
+	delete(d.left, rec.ID)
 	d.mu.Unlock()
 	return d.endpoints.Delete(ctx, d.Name, rec.Network, rec.ID)
 }

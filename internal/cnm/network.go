@@ -30,6 +30,9 @@ type NetworkDriver struct {
 	// take. nil: nothing.
 	Validate func(bowline.NetworkConfig) error
 
+	// EndpointKeys are the option keys of the driver's endpoints.
+	EndpointKeys []string
+
 	// LinkExists tells whether the host has a link of that name. nil: asks the
 	// namespace of the process, which must be that of dockerd.
 	LinkExists func(name string) (bool, error)
@@ -44,6 +47,7 @@ type NetworkDriver struct {
 	locks       locks // per network
 	mu          sync.Mutex
 	attachments map[string]bowline.Attachment // by endpoint ID: what Join will answer
+	left        map[string]state.Endpoint     // by endpoint ID: as it was until Leave
 	unjoined    map[string]time.Time          // by network/endpoint: since when we know it
 }
 
@@ -52,6 +56,7 @@ func (d *NetworkDriver) register(m *socket.Mux, log *slog.Logger) {
 	d.log, d.networks, d.endpoints = log, OpenNetworks(d.Name), state.OpenEndpoints()
 	d.locks.also = d.keepOut
 	d.attachments, d.unjoined = map[string]bowline.Attachment{}, map[string]time.Time{}
+	d.left = map[string]state.Endpoint{}
 	if d.Defaults == nil {
 		d.Defaults = GatewayDefaults
 	}

@@ -128,17 +128,22 @@ func checkPrefix(p string) (string, error) {
 }
 
 // endpointOptions returns the options that the user gave for one endpoint
-// (--driver-opt). What dockerd adds itself has its own prefix.
-func endpointOptions(labels map[string]json.RawMessage) (map[string]string, error) {
+// (--driver-opt). What dockerd adds itself has its own prefix. keys are those that
+// there are: "docker run --network" gives them in lower case.
+func endpointOptions(labels map[string]json.RawMessage, keys []string) (map[string]string, error) {
 	options := map[string]string{}
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
 		if strings.HasPrefix(key, labelPrefix) {
 			continue
 		}
+		name := key
+		if i := slices.IndexFunc(keys, func(k string) bool { return strings.ToLower(k) == key }); i >= 0 {
+			name = keys[i]
+		}
 		var v any
 		err := json.Unmarshal(labels[key], &v)
 		if err == nil {
-			options[key], err = text(v)
+			options[name], err = text(v)
 		}
 		if err != nil {
 			return nil, bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("endpoint option %s=%s: want a string", key, labels[key]))

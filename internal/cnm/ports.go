@@ -92,7 +92,7 @@ func (d *NetworkDriver) publisher(ports []bowline.PortMapping) (bowline.Publishe
 	p, ok := d.Driver.(bowline.Publisher)
 	if !ok && len(ports) > 0 {
 		return nil, bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf(
-			"bowline-%s publishes no ports, want the container without -p; its ports can be published through a network of another driver", d.Name))
+			"bowline-%s publishes no ports, for its containers have an address of their own with all their ports: want the container without -p, or its default route through another network, as -o isDefaultGateway=false leaves it", d.Name))
 	}
 	return p, nil
 }

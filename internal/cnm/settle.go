@@ -3,13 +3,16 @@ package cnm
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/link"
 	"github.com/bowline-net/bowline/internal/netns"
+	"github.com/bowline-net/bowline/internal/state"
 )
 
 // settleWithin is how long dockerd may take from its Join until the link is up in
@@ -86,5 +89,62 @@ func (d *NetworkDriver) settle(ctx context.Context, s bowline.Settler, n Network
 	}
 	e := rec.Spec()
 	e.Sandbox, e.IfName = sandbox, name
-	return s.Settle(ctx, n.Config(), e)
+	return errors.Join(s.Settle(ctx, n.Config(), e), announce(ctx, sandbox, name, att))
+}
+
+// announce tells the neighbours of the link whose its addresses are now: dockerd
+// before 28 does not, and they may remember who had them before.
+func announce(ctx context.Context, sandbox *netns.Handle, name string, att bowline.Attachment) error {
+	if att.Quiet || len(att.Addrs) == 0 {
+		return nil
+	}
+	var v4, v6 []netip.Addr
+	for _, p := range att.Addrs {
+		if p.Addr().Is4() {
+			v4 = append(v4, p.Addr())
+		} else {
+			v6 = append(v6, p.Addr())
+		}
+	}
+	return netns.Do(sandbox, func() error {
+		h, err := link.OpenHere()
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		l, err := h.Get(ctx, name)
+		if err != nil {
+			return err
+		}
+		if len(v4) > 0 {
+			err = h.AnnounceIPv4(ctx, l, v4...)
+		}
+		if len(v6) > 0 {
+			err = errors.Join(err, h.AnnounceIPv6(ctx, l, v6...))
+		}
+		return err
+	})
+}
+
+// unsettle removes what the endpoint has in the sandbox that it was in last, if
+// that lives: a container that was disconnected. dockerd has taken the link out
+// by then, so nothing passes there without its policy.
+func (d *NetworkDriver) unsettle(ctx context.Context, n Network, rec state.Endpoint) error {
+	if _, ok := d.Driver.(bowline.Settler); !ok {
+		return nil
+	}
+	d.mu.Lock()
+	was, known := d.left[rec.ID]
+	d.mu.Unlock()
+	if known {
+		rec = was
+	}
+	sandbox := netns.OpenIno(rec.Sandbox, rec.NetnsIno)
+	if sandbox == nil {
+		return nil
+	}
+	defer sandbox.Close()
+	e := rec.Spec()
+	e.Sandbox = sandbox
+	return d.Driver.DeleteEndpoint(ctx, n.Config(), e)
 }

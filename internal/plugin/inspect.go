@@ -56,7 +56,7 @@ func (in *inspector) diff(ctx context.Context, ts []target, look func(target) bo
 	places := make([]bowline.Place, len(ts))
 	for i, t := range ts {
 		places[i] = t.place(nil)
-		if t.isNetwork() || look != nil && !look(t) {
+		if t.isNetwork() || in.tooEarly(t) || look != nil && !look(t) {
 			continue
 		}
 		if sandbox := openSandbox(t.record); sandbox != nil {
@@ -73,6 +73,17 @@ func (in *inspector) diff(ctx context.Context, ts []target, look func(target) bo
 		all[i].Found, all[i].Err = append(all[i].Found, found...), err
 	}
 	return all
+}
+
+// tooEarly reports whether Docker, or what waits for it, may still be at work in
+// the target's sandbox, and has it looked at afterwards.
+func (in *inspector) tooEarly(t target) bool {
+	ready := t.record.Created.Add(settled)
+	if t.docker == nil || !time.Now().Before(ready) {
+		return false
+	}
+	in.lookAgain(ready)
+	return true
 }
 
 // repair makes right what differs at the targets, which are held.
@@ -148,11 +159,10 @@ func (in *inspector) inside(ctx context.Context, t target, a bowline.Attachment,
 	}
 	a.Link = t.record.IfName
 	routes := cni.RoutesOf(t.record, a)
+	if do != dressNew && in.tooEarly(t) {
+		return nil, nil
+	}
 	if t.docker != nil {
-		if ready := t.record.Created.Add(settled); do != dressNew && time.Now().Before(ready) {
-			in.lookAgain(ready)
-			return nil, nil
-		}
 		if a.Link, _, err = dockerLink(ctx, sandbox, t); err != nil {
 			return nil, err
 		}

@@ -30,6 +30,14 @@ func (s Spec) serveFlags(o *serveOptions) *flag.FlagSet {
 	return fs
 }
 
+// endpointKeys are the option keys of endpoints.
+func (s Spec) endpointKeys() (keys []string) {
+	if s.EndpointOptions != nil {
+		s.EndpointOptions().VisitAll(func(f *flag.Flag) { keys = append(keys, f.Name) })
+	}
+	return keys
+}
+
 // serve runs until ctx is done.
 func (s Spec) serve(ctx context.Context, call *call) error {
 	var o serveOptions
@@ -51,7 +59,7 @@ func (s Spec) serve(ctx context.Context, call *call) error {
 	slog.SetDefault(log)
 	c := cnm.Config{
 		Sockets: []string{o.socket},
-		Network: &cnm.NetworkDriver{Driver: d, Name: s.Name, Defaults: s.Defaults, Validate: s.Docker},
+		Network: &cnm.NetworkDriver{Driver: d, Name: s.Name, Defaults: s.Defaults, Validate: s.Docker, EndpointKeys: s.endpointKeys()},
 		Log:     log,
 	}
 	if o.ipam {

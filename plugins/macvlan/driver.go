@@ -89,8 +89,8 @@ func (d *driver) ValidateNetwork(n bowline.NetworkConfig) error {
 }
 
 // ValidateEndpoint implements [bowline.Validator].
-func (d *driver) ValidateEndpoint(_ bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	return endpoint.Validate(e)
+func (d *driver) ValidateEndpoint(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	return errors.Join(endpoint.Validate(e), compatible(n, e))
 }
 
 // PlanEndpoint implements [bowline.Planner].
@@ -123,14 +123,25 @@ func (d *driver) CreateNetwork(ctx context.Context, n bowline.NetworkConfig) err
 	if err := endpoint.ValidateMTU(n, o.mtu); err != nil || o.linkInContainer {
 		return err
 	}
-	_, err = d.ensureParent(ctx, n, o)
-	return err
+	parent, err := d.ensureParent(ctx, n, o)
+	if err != nil {
+		return err
+	}
+	return fits(n, o.mtu, parent)
+}
+
+// fits refuses packets larger than the parent's.
+func fits(n bowline.NetworkConfig, mtu int, parent link.Info) error {
+	if mtu <= parent.MTU {
+		return nil
+	}
+	return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("network %q: option mtu=\"%d\": want at most %d bytes, as the parent %s has", n.ID, mtu, parent.MTU, parent.Name))
 }
 
 // CreateEndpoint implements [bowline.Driver].
 func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) (bowline.Attachment, error) {
 	o, err := parseOptions(n)
-	if err != nil {
+	if err = errors.Join(err, compatible(n, e)); err != nil {
 		return bowline.Attachment{}, err
 	}
 	in, done, err := d.in(e)
@@ -189,10 +200,7 @@ func macvlan(n bowline.NetworkConfig, o options, e bowline.EndpointSpec, parent 
 		Name: innerName(n, e), Parent: parent.Index, Mode: o.mode, Sources: o.sources, MAC: mac, Alias: endpoint.Alias(n, e.ID),
 		MTU: cmp.Or(own.MTU, o.mtu), BCQueueLen: o.bcQueueLen, BCLim: o.bcLim, Tuning: o.tuning.With(own.Tuning).Link(),
 	}
-	if v.MTU > parent.MTU {
-		return v, bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf("network %q: option mtu=\"%d\": want at most %d bytes, as the parent %s has", n.ID, v.MTU, parent.MTU, parent.Name))
-	}
-	return v, nil
+	return v, fits(n, v.MTU, parent)
 }
 
 // ensureMacvlan makes the link unless it is there as asked for. It reports

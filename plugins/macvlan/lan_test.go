@@ -115,6 +115,23 @@ func TestHostAccessRepair(t *testing.T) {
 	}
 }
 
+// TestParentGoneFirst: what of host access goes with the parent leaves nothing
+// behind when its last endpoint goes.
+func TestParentGoneFirst(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, map[string]string{"host-access": "true"})
+	a, b := s.attach(), s.attach()
+	s.run(s.host, "ip link del up0")
+	for _, c := range []container{a, b} {
+		if err := s.d.DeleteEndpoint(t.Context(), s.n, bowline.EndpointSpec{ID: c.ID}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left := netnstest.Command(t, s.host, "nft", "list", "ruleset"); left != "" {
+		t.Errorf("left of host access:\n%s", left)
+	}
+}
+
 // TestParent: what happens to it is followed.
 func TestParent(t *testing.T) {
 	t.Parallel()
@@ -165,24 +182,18 @@ func TestLimitsAndPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := s.attach(func(e *bowline.EndpointSpec) {
-		e.Rates, e.Policy = bowline.Rates{EgressRate: 20_000_000, IngressRate: 30_000_000}, rules
-	})
+	c := s.attach(func(e *bowline.EndpointSpec) { e.Rates, e.Policy = bowline.Rates{EgressRate: 20_000_000}, rules })
 	if got := netnstest.Command(t, c.ns, "tc", "qdisc", "show", "dev", "eth0"); !strings.Contains(got, "tbf") || !strings.Contains(got, "rate 20Mbit") {
 		t.Errorf("what the container sends: %s", got)
 	}
-	if got := netnstest.Command(t, c.ns, "tc", "qdisc", "show", "dev", ifbName(s.n, c.ID)); !strings.Contains(got, "rate 30Mbit") {
-		t.Errorf("what it receives: %s", got)
-	}
 	s.want("container", c.ns, false, "10.1.0.254")
 	s.want("container", c.ns, true, "fd00:1::fe")
+	s.want("LAN", s.lan, true, "10.1.0.2") // a reply passes
 	counts, err := s.d.Count(t.Context(), s.places(c)[1:])
 	if err != nil || counts[0] == nil || counts[0].SentPackets == 0 || counts[0].ReceivedPackets == 0 || counts[0].Policy[0].Packets == 0 {
 		t.Errorf("counts are %+v, %v", counts[0], err)
 	}
-	for _, harm := range []struct{ command, found string }{
-		{"nft flush ruleset", "netdev bowline"}, {"tc qdisc del dev eth0 root", "limit out"}, {"ip link del " + ifbName(s.n, c.ID), "limit in"},
-	} {
+	for _, harm := range []struct{ command, found string }{{"nft flush ruleset", "netdev bowline"}, {"tc qdisc del dev eth0 root", "limit out"}} {
 		s.run(c.ns, harm.command)
 		s.differs(harm.found, c)
 		s.repair(c)
@@ -197,10 +208,59 @@ func TestLimitsAndPolicy(t *testing.T) {
 	if err := s.d.Enforce(t.Context(), s.n, c.EndpointSpec); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.d.DeleteEndpoint(t.Context(), s.n, c.EndpointSpec); err != nil {
+	s.gone(c)
+}
+
+// TestIngressLimit: what a container receives waits at a link of its own.
+func TestIngressLimit(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, map[string]string{})
+	c := s.attach(func(e *bowline.EndpointSpec) { e.Rates = bowline.Rates{IngressRate: 30_000_000} })
+	if got := netnstest.Command(t, c.ns, "tc", "qdisc", "show", "dev", ifbName(s.n, c.ID)); !strings.Contains(got, "rate 30Mbit") {
+		t.Errorf("what it receives: %s", got)
+	}
+	s.want("LAN", s.lan, true, "10.1.0.2", "fd00:1::2")
+	s.run(c.ns, "ip link del "+ifbName(s.n, c.ID))
+	s.differs("limit in", c)
+	s.repair(c)
+	s.gone(c)
+}
+
+// TestIngressLimitAndPolicy: the kernel leads what waited past the policy, so one
+// of the two is refused, whichever comes first.
+func TestIngressLimitAndPolicy(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, map[string]string{})
+	rules, err := bowline.ParsePolicy("test", "deny ingress")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if left := netnstest.Command(t, c.ns, "nft", "list", "ruleset") + netnstest.Command(t, c.ns, "ip", "-o", "link", "show", "type", "ifb"); left != "" {
-		t.Errorf("left in the sandbox:\n%s", left)
+	both := func(e *bowline.EndpointSpec) { e.Rates, e.Policy = bowline.Rates{IngressRate: 30_000_000}, rules }
+	e := bowline.EndpointSpec{ID: "both/eth0", IfName: "eth0", Sandbox: netnstest.New(t)}
+	both(&e)
+	c := s.attach()
+	both(&c.EndpointSpec)
+	for what, err := range map[string]error{
+		"ValidateEndpoint": s.d.ValidateEndpoint(s.n, e),
+		"CreateEndpoint":   second(s.d.CreateEndpoint(t.Context(), s.n, e)),
+		"Shape":            s.d.Shape(t.Context(), s.n, c.EndpointSpec),
+		"Enforce":          s.d.Enforce(t.Context(), s.n, c.EndpointSpec),
+	} {
+		if !errors.Is(err, bowline.ErrInvalid) || !strings.Contains(err.Error(), "want one of them") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// gone deletes the endpoint, which leaves nothing in its sandbox.
+func (s *scene) gone(c container) {
+	s.t.Helper()
+	if err := s.d.DeleteEndpoint(s.t.Context(), s.n, c.EndpointSpec); err != nil {
+		s.t.Fatal(err)
+	}
+	if left := netnstest.Command(s.t, c.ns, "nft", "list", "ruleset") + netnstest.Command(s.t, c.ns, "ip", "-o", "link", "show", "type", "ifb"); left != "" {
+		s.t.Errorf("left in the sandbox:\n%s", left)
 	}
 }

@@ -38,6 +38,16 @@ func (d *driver) inside(e bowline.EndpointSpec) *nft.Sandbox {
 	return nft.OpenSandbox(e.Sandbox)
 }
 
+// compatible refuses what the kernel cannot do both: what waits at an ifb for its
+// turn comes back behind the hook where a policy decides, and so past it.
+func compatible(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	if e.Rates.IngressRate == 0 || len(e.Policy) == 0 {
+		return nil
+	}
+	return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf(
+		"network %q: endpoint %q: ingressRate=%d and a policy: want one of them, for what a macvlan receives would come past its policy; egressRate goes with both", n.ID, e.ID, e.Rates.IngressRate))
+}
+
 // settle limits and restricts the link of that name in the endpoint's sandbox.
 func (d *driver) settle(ctx context.Context, u *undo.Stack, n bowline.NetworkConfig, e bowline.EndpointSpec, in *link.Handle, name string) error {
 	if e.Rates != (bowline.Rates{}) {
@@ -86,7 +96,7 @@ func (d *driver) Settle(ctx context.Context, n bowline.NetworkConfig, e bowline.
 
 // Shape implements [bowline.Shaper].
 func (d *driver) Shape(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	if err := endpoint.ValidateRates(e); err != nil {
+	if err := errors.Join(endpoint.ValidateRates(e), compatible(n, e)); err != nil {
 		return err
 	}
 	in, name, done, err := d.open(ctx, n, e)
@@ -99,7 +109,7 @@ func (d *driver) Shape(ctx context.Context, n bowline.NetworkConfig, e bowline.E
 
 // Enforce implements [bowline.Policer].
 func (d *driver) Enforce(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	if err := endpoint.Resolved(e.ID, e.Policy); err != nil {
+	if err := errors.Join(endpoint.Resolved(e.ID, e.Policy), compatible(n, e)); err != nil {
 		return err
 	}
 	_, name, done, err := d.open(ctx, n, e)
