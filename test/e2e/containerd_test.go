@@ -35,7 +35,7 @@ func TestContainerd2(t *testing.T) {
 // each must leave the host as it was.
 func testContainerd(t *testing.T, dir, install, other string) {
 	h := newCRIHost(t, dir)
-	g := h.guide("containerd.md", other)
+	g := h.guide("containerd.md", other, lanSection)
 	g.run["apt-get install containerd containernetworking-plugins"] = func() { h.sh("ls /usr/lib/cni/loopback") }
 	g.run["systemctl restart containerd"] = func() {
 		h.startContainerd()

@@ -108,15 +108,16 @@ func dockerIsolated(h *dockerHost) {
 	}
 }
 
-// followInstall follows the guide up to the plugin that runs.
-func (h *dockerHost) followInstall() *guide {
+// followInstall follows the guide up to the plugin that runs. Other tests follow
+// the sections of others.
+func (h *dockerHost) followInstall(others ...string) *guide {
 	h.t.Helper()
 	if reference() {
 		return nil
 	}
 	h.sh("ln -sf " + h.docker + " /usr/local/bin/docker")
 	h.cli("tag", "bb:1", "busybox")
-	g := h.guide("docker.md")
+	g := h.guide("docker.md", others...)
 	g.run["systemctl daemon-reload"] = func() {}
 	g.run["systemctl enable --now bowline-bridge.socket bowline-bridge.service"] = h.startPlugin
 	g.run["systemctl enable --now bowline-ipam.socket bowline-ipam.service"] = func() {

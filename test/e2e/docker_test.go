@@ -29,7 +29,7 @@ func TestDocker(t *testing.T) {
 	if rules := h.sh("iptables -S FORWARD"); !strings.HasPrefix(rules, "-P FORWARD DROP") {
 		t.Fatalf("dockerd left FORWARD open, so the test would not show whether we make room:\n%s", rules)
 	}
-	g := h.followInstall()
+	g := h.followInstall(lanSection)
 	h.settle()
 	for _, sub := range []struct {
 		name string

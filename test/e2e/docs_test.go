@@ -12,11 +12,12 @@ import (
 func TestHelpIsInDocs(t *testing.T) {
 	const begin, end = "<!-- help: begin -->\n```\n", "```\n<!-- help: end -->"
 	for name, file := range map[string]string{
-		"bowline-bridge": "../../docs/plugins/bridge.md",
-		"bowline-host":   "../../docs/plugins/host.md",
-		"bowline-ipam":   "../../docs/plugins/ipam.md",
-		"bowline-dhcp":   "../../docs/plugins/dhcp.md",
-		"bowline":        "../../docs/bowline.md",
+		"bowline-bridge":  "../../docs/plugins/bridge.md",
+		"bowline-host":    "../../docs/plugins/host.md",
+		"bowline-macvlan": "../../docs/plugins/macvlan.md",
+		"bowline-ipam":    "../../docs/plugins/ipam.md",
+		"bowline-dhcp":    "../../docs/plugins/dhcp.md",
+		"bowline":         "../../docs/bowline.md",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -49,16 +50,28 @@ func TestHelpIsInDocs(t *testing.T) {
 // TestExampleWorks: the configuration that the README tells people to copy.
 func TestExampleWorks(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../../docs/examples/bowline.conflist")
+	wire(t, firstPlugin(t, example(t, "bowline.conflist", "engines/cni.md")))
+}
+
+// TestExampleOfLAN: engines' tests work with it.
+func TestExampleOfLAN(t *testing.T) {
+	t.Parallel()
+	example(t, "lan.conflist", "plugins/macvlan.md")
+}
+
+// example returns a configuration of docs/examples, which a page shows as it is.
+func example(t *testing.T, name, page string) []byte {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/examples/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	guide, err := os.ReadFile("../../docs/engines/cni.md")
+	guide, err := os.ReadFile("../../docs/" + page)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(guide), "```json\n"+string(text)+"```\n") {
-		t.Errorf("docs/engines/cni.md does not hold what is in docs/examples/bowline.conflist:\n%s", text)
+		t.Errorf("docs/%s does not hold what is in docs/examples/%s:\n%s", page, name, text)
 	}
-	wire(t, firstPlugin(t, text))
+	return text
 }

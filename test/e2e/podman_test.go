@@ -24,7 +24,7 @@ func TestPodman(t *testing.T) {
 	h := &podmanHost{newMachine(t, "podman", "conmon", "crun", "busybox")}
 	// A reader has systemd, and a registry of images.
 	h.write("/etc/containers/containers.conf.d/test.conf", "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\ninfra_image = \"localhost/pause:1\"\nstop_timeout = 0\n")
-	g := h.guide("podman.md")
+	g := h.guide("podman.md", lanSection)
 	g.run["apt-get install podman crun"] = func() { h.sh("podman --version; crun --version") }
 	g.follow(t, "Install")
 	h.sh("podman load -i " + h.archive("localhost/pause:1", "docker.io/library/busybox:1"))

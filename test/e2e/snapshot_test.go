@@ -197,6 +197,13 @@ func (s snapshot) withoutMarks() snapshot {
 	return s
 }
 
+// withoutRecords returns s without what we and the allocator keep.
+func (s snapshot) withoutRecords() snapshot {
+	s = maps.Clone(s)
+	delete(s, "record")
+	return s
+}
+
 // diff says which lines came (+) and went (-), or "" if none did.
 func diff(before, after snapshot) string {
 	var b strings.Builder
