@@ -1,6 +1,10 @@
 package bowline
 
-import "context"
+import (
+	"context"
+	"net"
+	"net/netip"
+)
 
 // A Publisher is a Driver that can lead ports of the host to an endpoint.
 // CreateEndpoint publishes e.Ports by itself; the methods here are for engines
@@ -32,6 +36,13 @@ type Policer interface {
 	// Enforce makes e's policy that of e.Policy, in place of what it was, in one
 	// step. Connections that are there are decided about anew.
 	Enforce(ctx context.Context, n NetworkConfig, e EndpointSpec) error
+}
+
+// A Resident is a Driver on whose networks the host itself has addresses, without
+// hearing who asks for them there: faces must not give them to endpoints.
+type Resident interface {
+	// HostAddrs returns them, with the MAC that each is at.
+	HostAddrs(ctx context.Context, n NetworkConfig) (map[netip.Addr]net.HardwareAddr, error)
 }
 
 // A Settler is a Driver that has something to do in a sandbox beside what every

@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/link"
@@ -34,6 +35,17 @@ func (i Inside) rules() *nft.Sandbox {
 		return nft.OpenDrySandbox(i.NS, i.Plan)
 	}
 	return nft.OpenSandbox(i.NS)
+}
+
+// ValidateInside refuses what the kernel cannot do both in a sandbox: what waits at
+// an ifb for its turn comes back behind the hook where a policy decides, and so
+// past it.
+func ValidateInside(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	if e.Rates.IngressRate == 0 || len(e.Policy) == 0 {
+		return nil
+	}
+	return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf(
+		"network %q: endpoint %q: ingressRate=%d and a policy: want one of them, for what comes to this kind of link would come past its policy; egressRate goes with both", n.ID, e.ID, e.Rates.IngressRate))
 }
 
 // Settle makes sure of the endpoint's limits and policy, as far as it has any.

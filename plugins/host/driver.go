@@ -83,7 +83,7 @@ func (d *driver) ValidateEndpoint(n bowline.NetworkConfig, e bowline.EndpointSpe
 			own.Options[k] = v
 		}
 	}
-	return endpoint.Validate(own)
+	return errors.Join(endpoint.Validate(own), endpoint.ValidateInside(n, e))
 }
 
 func noneWanted(n bowline.NetworkConfig) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/bowline-net/bowline"
@@ -62,7 +63,7 @@ func (d *driver) Settle(ctx context.Context, n bowline.NetworkConfig, e bowline.
 
 // Shape implements [bowline.Shaper].
 func (d *driver) Shape(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	if err := endpoint.ValidateRates(e); err != nil {
+	if err := errors.Join(endpoint.ValidateRates(e), endpoint.ValidateInside(n, e)); err != nil {
 		return err
 	}
 	return d.inSandbox(ctx, n, e, func(l *loan, at found) error {
@@ -76,7 +77,7 @@ func (d *driver) Shape(ctx context.Context, n bowline.NetworkConfig, e bowline.E
 
 // Enforce implements [bowline.Policer].
 func (d *driver) Enforce(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	if err := endpoint.Resolved(e.ID, e.Policy); err != nil {
+	if err := errors.Join(endpoint.Resolved(e.ID, e.Policy), endpoint.ValidateInside(n, e)); err != nil {
 		return err
 	}
 	return d.inSandbox(ctx, n, e, func(l *loan, at found) error {

@@ -31,10 +31,10 @@ func TestLimitsAndPolicy(t *testing.T) {
 	if e.Policy, err = bowline.ParsePolicy("test", "deny egress tcp 25"); err != nil {
 		t.Fatal(err)
 	}
-	e.Rates = bowline.Rates{IngressRate: 8e6, EgressRate: 4e6}
+	e.Rates = bowline.Rates{EgressRate: 4e6}
 	b.attach(n, e)
 	b.attach(n, e)
-	if got := inside(t, box); !strings.Contains(got, "tbf") || !strings.Contains(got, "rate 4Mbit") || !strings.Contains(got, "rate 8Mbit") || !strings.Contains(got, "25") {
+	if got := inside(t, box); !strings.Contains(got, "tbf") || !strings.Contains(got, "rate 4Mbit") || !strings.Contains(got, "25") {
 		t.Errorf("inside there is\n%s", got)
 	}
 	whole := []bowline.Place{{Network: n}, {Network: n, Endpoint: e}}
@@ -80,8 +80,18 @@ func TestLimitsAndPolicy(t *testing.T) {
 		t.Error(err)
 	}
 	e.Rates = bowline.Rates{IngressRate: 8e6, EgressRate: 4e6}
+	if err := b.d.Shape(t.Context(), n, e); !errors.Is(err, bowline.ErrInvalid) {
+		t.Errorf("Shape of what comes, past a policy: %v", err)
+	}
+	e.Policy = nil
+	if err := b.d.Enforce(t.Context(), n, e); err != nil {
+		t.Error(err)
+	}
 	if err := b.d.Shape(t.Context(), n, e); err != nil {
 		t.Error(err)
+	}
+	if got := inside(t, box); !strings.Contains(got, "rate 8Mbit") || !strings.Contains(got, "rate 4Mbit") {
+		t.Errorf("inside there is\n%s", got)
 	}
 	b.detach(n, "one")
 	b.same("after DeleteEndpoint", before)

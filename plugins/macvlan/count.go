@@ -37,32 +37,16 @@ func (d *driver) Count(ctx context.Context, places []bowline.Place) ([]*bowline.
 	return counts, nil
 }
 
-// countInside adds what only the sandbox can tell: what limits dropped, and how
-// often the policy was met.
+// countInside adds what only the sandbox can tell.
 func (d *driver) countInside(ctx context.Context, p bowline.Place, name string, c *bowline.Counts) error {
 	e := p.Endpoint
 	if e.Sandbox == nil {
 		return nil
 	}
-	if e.Rates != (bowline.Rates{}) {
-		in, done, err := d.in(e)
-		if err != nil {
-			return err
-		}
-		defer done()
-		drops, err := in.QueueDrops(ctx)
-		if err != nil {
-			return err
-		}
-		c.SentDrops += drops[name]
-		c.ReceivedDrops += drops[ifbName(p.Network, e.ID)]
+	in, done, err := d.in(e)
+	if err != nil {
+		return err
 	}
-	if len(e.Policy) == 0 {
-		return nil
-	}
-	rules := d.inside(e)
-	defer rules.Close()
-	hits, err := rules.PolicyHits(ctx)
-	c.Policy = endpoint.PolicyCounts(e, hits[name])
-	return err
+	defer done()
+	return d.inside(e, in, name).Count(ctx, p.Network, e, c)
 }

@@ -23,17 +23,16 @@ func (d *driver) DeleteEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 	if e.Sandbox == nil {
 		return errors.Join(append(errs, d.deleteAnywhere(ctx, n, e))...)
 	}
-	if len(e.Policy) > 0 {
-		rules := d.inside(e)
-		errs = append(errs, rules.DeleteEndpoint(ctx, n.ID, e.ID), rules.Close())
-	}
 	in, done, err := d.in(e)
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
 	defer done()
+	if len(e.Policy) > 0 {
+		errs = append(errs, d.inside(e, in, "").EndPolicy(ctx, n.ID, e.ID))
+	}
 	mine := own(n, e)
-	errs = append(errs, in.DeleteIf(ctx, func(l link.Info) bool { return mine(link.Seen{Info: l}) }, innerName(n, e), ifbName(n, e.ID)))
+	errs = append(errs, in.DeleteIf(ctx, func(l link.Info) bool { return mine(link.Seen{Info: l}) }, innerName(n, e), endpoint.IFB(n.ID, e.ID)))
 	return errors.Join(errs...)
 }
 
@@ -58,7 +57,7 @@ func own(n bowline.NetworkConfig, e bowline.EndpointSpec) func(link.Seen) bool {
 
 // deleteAnywhere removes the endpoint's links wherever they are.
 func (d *driver) deleteAnywhere(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	mine, ifb := own(n, e), ifbName(n, e.ID)
+	mine, ifb := own(n, e), endpoint.IFB(n.ID, e.ID)
 	return d.deleteLinks(ctx, func(l link.Elsewhere) bool {
 		return mine(l.Seen) && (l.Kind == "macvlan" || l.Name == ifb)
 	})
@@ -135,7 +134,7 @@ func shim(l link.Elsewhere) bool {
 func (d *driver) Prune(ctx context.Context, n bowline.NetworkConfig, keep []string) error {
 	kept, keptIFB := map[string]bool{}, map[string]bool{}
 	for _, id := range keep {
-		kept[endpoint.Alias(n, id)], keptIFB[ifbName(n, id)] = true, true
+		kept[endpoint.Alias(n, id)], keptIFB[endpoint.IFB(n.ID, id)] = true, true
 	}
 	err := d.deleteLinks(ctx, func(l link.Elsewhere) bool {
 		if l.Kind == "ifb" {

@@ -13,7 +13,6 @@ import (
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/link"
-	"github.com/bowline-net/bowline/internal/nft"
 )
 
 var _ bowline.Inspector = (*driver)(nil)
@@ -131,8 +130,6 @@ func (s *survey) nameOf(index int) string {
 }
 
 // diffInside compares limits and policy, which only the sandbox can tell.
-// Limits of an endpoint that is to have none are nobody's business: another
-// plugin of the chain may have made them.
 func (d *driver) diffInside(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec, name string) ([]bowline.Difference, error) {
 	in, done, err := d.in(e)
 	if err != nil {
@@ -144,25 +141,7 @@ func (d *driver) diffInside(ctx context.Context, n bowline.NetworkConfig, e bowl
 	} else if err != nil {
 		return nil, err
 	}
-	var ds []bowline.Difference
-	if e.Rates != (bowline.Rates{}) {
-		more, err := in.CheckLimits(ctx, name, limits(n, e))
-		if ds = append(ds, more...); err != nil {
-			return ds, err
-		}
-	}
-	if len(e.Policy) == 0 {
-		return ds, nil
-	}
-	rules := d.inside(e)
-	defer rules.Close()
-	seen, err := rules.Snapshot(ctx)
-	if err != nil {
-		return ds, err
-	}
-	defer seen.Close()
-	more, err := seen.DiffEndpoint(ctx, nft.Network{ID: n.ID}, nft.Endpoint{ID: e.ID, Port: name, Policy: e.Policy})
-	return append(ds, more...), err
+	return d.inside(e, in, name).Diff(ctx, n, e)
 }
 
 // diffHostAccess compares the shim and what the endpoint has there.

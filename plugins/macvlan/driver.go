@@ -90,7 +90,7 @@ func (d *driver) ValidateNetwork(n bowline.NetworkConfig) error {
 
 // ValidateEndpoint implements [bowline.Validator].
 func (d *driver) ValidateEndpoint(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	return errors.Join(endpoint.Validate(e), compatible(n, e))
+	return errors.Join(endpoint.Validate(e), endpoint.ValidateInside(n, e))
 }
 
 // PlanEndpoint implements [bowline.Planner].
@@ -141,7 +141,7 @@ func fits(n bowline.NetworkConfig, mtu int, parent link.Info) error {
 // CreateEndpoint implements [bowline.Driver].
 func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) (bowline.Attachment, error) {
 	o, err := parseOptions(n)
-	if err = errors.Join(err, compatible(n, e)); err != nil {
+	if err = errors.Join(err, endpoint.ValidateInside(n, e)); err != nil {
 		return bowline.Attachment{}, err
 	}
 	in, done, err := d.in(e)
@@ -169,7 +169,7 @@ func (d *driver) CreateEndpoint(ctx context.Context, n bowline.NetworkConfig, e 
 		return bowline.Attachment{}, err
 	}
 	if made {
-		u.Push("delete macvlan "+v.Name, func(ctx context.Context) error { return in.Delete(ctx, v.Name, ifbName(n, e.ID)) })
+		u.Push("delete macvlan "+v.Name, func(ctx context.Context) error { return in.Delete(ctx, v.Name, endpoint.IFB(n.ID, e.ID)) })
 	}
 	if e.Sandbox != nil {
 		if err := d.settle(ctx, &u, n, e, in, v.Name); err != nil {

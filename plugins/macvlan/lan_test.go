@@ -7,6 +7,7 @@ import (
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/drivertest"
+	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/link"
 	"github.com/bowline-net/bowline/internal/netns"
 	"github.com/bowline-net/bowline/internal/netns/netnstest"
@@ -216,11 +217,11 @@ func TestIngressLimit(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, map[string]string{})
 	c := s.attach(func(e *bowline.EndpointSpec) { e.Rates = bowline.Rates{IngressRate: 30_000_000} })
-	if got := netnstest.Command(t, c.ns, "tc", "qdisc", "show", "dev", ifbName(s.n, c.ID)); !strings.Contains(got, "rate 30Mbit") {
+	if got := netnstest.Command(t, c.ns, "tc", "qdisc", "show", "dev", endpoint.IFB(s.n.ID, c.ID)); !strings.Contains(got, "rate 30Mbit") {
 		t.Errorf("what it receives: %s", got)
 	}
 	s.want("LAN", s.lan, true, "10.1.0.2", "fd00:1::2")
-	s.run(c.ns, "ip link del "+ifbName(s.n, c.ID))
+	s.run(c.ns, "ip link del "+endpoint.IFB(s.n.ID, c.ID))
 	s.differs("limit in", c)
 	s.repair(c)
 	s.gone(c)

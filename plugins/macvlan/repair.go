@@ -8,7 +8,6 @@ import (
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/link"
-	"github.com/bowline-net/bowline/internal/nft"
 	"github.com/bowline-net/bowline/internal/undo"
 )
 
@@ -102,26 +101,18 @@ func (s *survey) repairLink(ctx context.Context, n bowline.NetworkConfig, o opti
 	if err := in.Set(ctx, l.Name, link.Change{MTU: cmp.Or(v.MTU, parent.MTU)}); err != nil {
 		return bowline.Attachment{}, err
 	}
-	var u undo.Stack
-	defer u.Rollback(ctx)
-	if err := s.d.settle(ctx, &u, n, e, in, l.Name); err != nil {
+	if err := s.d.inside(e, in, l.Name).Repair(ctx, n, e); err != nil {
 		return bowline.Attachment{}, err
 	}
-	if err := s.repairRules(ctx, n, o, e, parent, l); err != nil {
+	if err := s.repairHostAccess(ctx, n, o, e, parent, l); err != nil {
 		return bowline.Attachment{}, err
 	}
-	u.Commit()
 	now, err := in.Get(ctx, l.Name)
 	return attachment(n, o, e, now), errors.Join(err, s.look(ctx))
 }
 
-// repairRules makes right the policy in the sandbox and the way to the host.
-func (s *survey) repairRules(ctx context.Context, n bowline.NetworkConfig, o options, e bowline.EndpointSpec, parent link.Info, l link.Elsewhere) error {
-	if len(e.Policy) > 0 {
-		if err := s.d.repairPolicy(ctx, n, e, l.Name); err != nil {
-			return err
-		}
-	}
+// repairHostAccess makes right the way between the endpoint and the host.
+func (s *survey) repairHostAccess(ctx context.Context, n bowline.NetworkConfig, o options, e bowline.EndpointSpec, parent link.Info, l link.Elsewhere) error {
 	if !o.hostAccess || len(e.Addrs) == 0 {
 		return nil
 	}
@@ -143,17 +134,4 @@ func (s *survey) repairRules(ctx context.Context, n bowline.NetworkConfig, o opt
 	}
 	u.Commit()
 	return nil
-}
-
-// repairPolicy makes right what is missing of the policy in the sandbox.
-func (d *driver) repairPolicy(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec, name string) error {
-	rules := d.inside(e)
-	defer rules.Close()
-	seen, err := rules.Snapshot(ctx)
-	if err != nil {
-		return err
-	}
-	defer seen.Close()
-	_, err = seen.RepairEndpoint(ctx, nft.Network{ID: n.ID}, nft.Endpoint{ID: e.ID, Port: name, Policy: e.Policy})
-	return err
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/endpoint"
 	"github.com/bowline-net/bowline/internal/link"
-	"github.com/bowline-net/bowline/internal/nft"
 	"github.com/bowline-net/bowline/internal/undo"
 )
 
@@ -18,60 +17,20 @@ var (
 	_ bowline.Policer = (*driver)(nil)
 )
 
-// ifbName names the link of the sandbox that what the endpoint receives waits
-// at.
-func ifbName(n bowline.NetworkConfig, id string) string { return bowline.LinkName("bwf", n.ID, id) }
-
-// limits are e's rates as the link in the sandbox has them: what comes in there
-// is what comes to the endpoint.
-func limits(n bowline.NetworkConfig, e bowline.EndpointSpec) link.Limits {
-	l := endpoint.Limits(n, e, ifbName(n, e.ID))
-	l.Out, l.In = l.In, l.Out
-	return l
-}
-
-// inside returns a handle on the firewall of the endpoint's sandbox.
-func (d *driver) inside(e bowline.EndpointSpec) *nft.Sandbox {
-	if d.plan != nil {
-		return nft.OpenDrySandbox(e.Sandbox, d.plan)
-	}
-	return nft.OpenSandbox(e.Sandbox)
-}
-
-// compatible refuses what the kernel cannot do both: what waits at an ifb for its
-// turn comes back behind the hook where a policy decides, and so past it.
-func compatible(n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	if e.Rates.IngressRate == 0 || len(e.Policy) == 0 {
-		return nil
-	}
-	return bowline.Wrong(bowline.ErrInvalid, fmt.Sprintf(
-		"network %q: endpoint %q: ingressRate=%d and a policy: want one of them, for what a macvlan receives would come past its policy; egressRate goes with both", n.ID, e.ID, e.Rates.IngressRate))
+// inside is what keeps limits and policy of the link of that name in the
+// endpoint's sandbox.
+func (d *driver) inside(e bowline.EndpointSpec, in *link.Handle, name string) endpoint.Inside {
+	return endpoint.Inside{Links: in, NS: e.Sandbox, Name: name, Plan: d.plan}
 }
 
 // settle limits and restricts the link of that name in the endpoint's sandbox.
+// The limits go with the link.
 func (d *driver) settle(ctx context.Context, u *undo.Stack, n bowline.NetworkConfig, e bowline.EndpointSpec, in *link.Handle, name string) error {
-	if e.Rates != (bowline.Rates{}) {
-		if err := in.Limit(ctx, name, limits(n, e)); err != nil {
-			return err
-		}
-	}
-	if len(e.Policy) == 0 {
-		return nil
-	}
-	if err := endpoint.Resolved(e.ID, e.Policy); err != nil {
+	inside := d.inside(e, in, name)
+	if err := inside.Settle(ctx, n, e); err != nil || len(e.Policy) == 0 {
 		return err
 	}
-	rules := d.inside(e)
-	defer rules.Close()
-	re := nft.Endpoint{ID: e.ID, Port: name, Policy: e.Policy}
-	if err := rules.EnsureEndpoint(ctx, n.ID, re); err != nil {
-		return err
-	}
-	u.Push("delete policy of "+e.ID, func(ctx context.Context) error {
-		rules := d.inside(e)
-		defer rules.Close()
-		return rules.DeleteEndpoint(ctx, n.ID, e.ID)
-	})
+	u.Push("delete policy of "+e.ID, func(ctx context.Context) error { return inside.EndPolicy(ctx, n.ID, e.ID) })
 	return nil
 }
 
@@ -96,7 +55,7 @@ func (d *driver) Settle(ctx context.Context, n bowline.NetworkConfig, e bowline.
 
 // Shape implements [bowline.Shaper].
 func (d *driver) Shape(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	if err := errors.Join(endpoint.ValidateRates(e), compatible(n, e)); err != nil {
+	if err := errors.Join(endpoint.ValidateRates(e), endpoint.ValidateInside(n, e)); err != nil {
 		return err
 	}
 	in, name, done, err := d.open(ctx, n, e)
@@ -104,22 +63,20 @@ func (d *driver) Shape(ctx context.Context, n bowline.NetworkConfig, e bowline.E
 		return err
 	}
 	defer done()
-	return in.Limit(ctx, name, limits(n, e))
+	return d.inside(e, in, name).Shape(ctx, n, e)
 }
 
 // Enforce implements [bowline.Policer].
 func (d *driver) Enforce(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
-	if err := errors.Join(endpoint.Resolved(e.ID, e.Policy), compatible(n, e)); err != nil {
+	if err := errors.Join(endpoint.Resolved(e.ID, e.Policy), endpoint.ValidateInside(n, e)); err != nil {
 		return err
 	}
-	_, name, done, err := d.open(ctx, n, e)
+	in, name, done, err := d.open(ctx, n, e)
 	if err != nil {
 		return err
 	}
 	defer done()
-	rules := d.inside(e)
-	defer rules.Close()
-	return rules.ReplacePolicy(ctx, n.ID, nft.Endpoint{ID: e.ID, Port: name, Policy: e.Policy})
+	return d.inside(e, in, name).Enforce(ctx, n, e)
 }
 
 // open returns a handle on the endpoint's sandbox and the name of its link there,
