@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -21,9 +20,9 @@ import (
 )
 
 const (
-	// probeFor is how long others are asked whether they have an address. RFC
-	// 5227 takes 4 to 9 seconds, for which no container should wait; a LAN
-	// answers within a few milliseconds.
+	// probeFor is how long others are asked whether they have an address, or less
+	// if a gateway is there that answers sooner. RFC 5227 takes 4 to 9 seconds, for
+	// which no container should wait; a LAN answers within a few milliseconds.
 	probeFor = 100 * time.Millisecond
 	// maxConflicts is how many addresses may turn out to be in use. They stay in
 	// quarantine, so the engine's next ADD goes on from there.
@@ -95,7 +94,7 @@ func (o op) ask(ctx context.Context, sandbox *netns.Handle, s settled) ([]ipam.C
 		return used, err
 	}
 	for end := time.Now().Add(dyingFor); ; {
-		used, err := probe(ctx, sandbox, s.a)
+		used, err := probe(ctx, sandbox, s.a, gateways(s))
 		if err != nil || len(used) == 0 || time.Now().After(end) {
 			return used, err
 		}
@@ -109,15 +108,9 @@ func (o op) ask(ctx context.Context, sandbox *netns.Handle, s settled) ([]ipam.C
 	}
 }
 
-// A resident is a driver that has the host's own addresses on its networks, where
-// the host hears nobody ask for them.
-type resident interface {
-	HostAddrs(ctx context.Context, n bowline.NetworkConfig) (map[netip.Addr]net.HardwareAddr, error)
-}
-
 // ofHost returns which of the attachment's addresses the host itself has there.
 func (o op) ofHost(ctx context.Context, s settled) (used []ipam.Conflict, err error) {
-	d, ok := o.Driver.(resident)
+	d, ok := o.Driver.(bowline.Resident)
 	if !ok {
 		return nil, nil
 	}
@@ -168,10 +161,22 @@ func apart(ctx context.Context) error {
 	}
 }
 
+// gateways are on the L2, if the pools say so: how fast they answer tells how long
+// to wait for others.
+func gateways(s settled) []netip.Addr {
+	known := slices.Clone(s.a.Gateways)
+	for _, p := range s.n.Pools {
+		if p.Gateway.IsValid() && !slices.Contains(known, p.Gateway) {
+			known = append(known, p.Gateway)
+		}
+	}
+	return known
+}
+
 // probe returns which of the attachment's addresses somebody else has, by asking
 // on its link before that has them. The link stays up, so that from now on it
 // hears who asks for them.
-func probe(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment) (used []ipam.Conflict, err error) {
+func probe(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment, known []netip.Addr) (used []ipam.Conflict, err error) {
 	var addrs []netip.Addr
 	v6 := false
 	for _, p := range a.Addrs {
@@ -188,7 +193,7 @@ func probe(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment) (us
 		if err := h.Set(ctx, a.Link, link.Change{Up: true}); err != nil {
 			return err
 		}
-		found, err := h.Conflicts(ctx, l, probeFor, addrs...)
+		found, err := h.ConflictsBeside(ctx, l, probeFor, known, addrs...)
 		for _, addr := range addrs {
 			if mac, ok := found[addr]; ok {
 				used = append(used, ipam.Conflict{Addr: addr, MAC: mac})

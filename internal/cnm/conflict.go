@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -48,15 +47,9 @@ func (d *NetworkDriver) probe(ctx context.Context, n Network, att bowline.Attach
 	return bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("network %.12s: %s%s", n.ID, strings.Join(texts, ", "), then))
 }
 
-// A resident is a driver that has the host's own addresses on its networks, where
-// the host hears nobody ask for them.
-type resident interface {
-	HostAddrs(ctx context.Context, n bowline.NetworkConfig) (map[netip.Addr]net.HardwareAddr, error)
-}
-
 // ofHost returns which of the attachment's addresses the host itself has there.
 func (d *NetworkDriver) ofHost(ctx context.Context, n Network, att bowline.Attachment) (used []ipam.Conflict, err error) {
-	r, ok := d.Driver.(resident)
+	r, ok := d.Driver.(bowline.Resident)
 	if !ok {
 		return nil, nil
 	}
@@ -108,7 +101,7 @@ func ask(ctx context.Context, h *link.Handle, att bowline.Attachment) (used []ip
 	for _, p := range att.Addrs {
 		addrs = append(addrs, p.Addr())
 	}
-	found, err := h.Conflicts(ctx, l, probeFor, addrs...)
+	found, err := h.ConflictsBeside(ctx, l, probeFor, att.Gateways, addrs...)
 	for _, a := range addrs {
 		if mac, ok := found[a]; ok {
 			used = append(used, ipam.Conflict{Addr: a, MAC: mac})
