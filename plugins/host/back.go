@@ -253,6 +253,17 @@ func (d *driver) Networks(ctx context.Context) ([]bowline.NetworkConfig, error) 
 	return nil, ctx.Err()
 }
 
+// ended reports whether the sandbox that had the NIC is gone, and the NIC can be
+// brought back now.
+func (d *driver) ended(ctx context.Context, l loan) (bool, error) {
+	if l.alive() || l.inUse() {
+		return false, nil
+	}
+	at, err := d.find(ctx, l)
+	at.close()
+	return err == nil && !at.alive && (at.where != nowhere || l.Kind != "" || l.Pin != ""), err
+}
+
 // settleMissed pins what dockerd moved while nobody of ours looked.
 func (d *driver) settleMissed(ctx context.Context, l loan) error {
 	if l.Pin != "" {
@@ -281,15 +292,10 @@ func (d *driver) Reclaim(ctx context.Context) ([]bowline.Place, error) {
 			errs = append(errs, d.settleMissed(ctx, l))
 			continue
 		}
-		if l.alive() {
+		ended, err := d.ended(ctx, l)
+		errs = append(errs, err)
+		if !ended {
 			continue
-		}
-		if at, err := d.find(ctx, l); err != nil || at.where == nowhere && l.Kind == "" && l.Pin == "" {
-			at.close()
-			errs = append(errs, err)
-			continue // it will come
-		} else {
-			at.close()
 		}
 		if err := d.takeBack(ctx, l); err != nil {
 			errs = append(errs, err)

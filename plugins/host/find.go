@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/bowline-net/bowline"
@@ -27,7 +25,7 @@ type found struct {
 	in    *link.Handle  // of the sandbox, if it is away
 	ns    *netns.Handle // the same
 	ino   uint64        // the same
-	alive bool          // the sandbox is still where its engine mounted it
+	alive bool          // the sandbox is still where its engine mounted it, or a process is inside
 }
 
 func (f found) close() {
@@ -42,8 +40,7 @@ func (f found) close() {
 // find looks for the NIC of the loan: in the host, by its alias, which the kernel
 // keeps where it brings a NIC back under another name; or as it was, if it was
 // never marked or is all put back; then in the namespace that was pinned, and in
-// the one that it went to. The error wraps [bowline.ErrUnavailable] if that is
-// pinned where this process cannot see it.
+// the one that it went to; and last wherever a process of this machine holds it.
 func (d *driver) find(ctx context.Context, l loan) (found, error) {
 	marked, err := d.host.Aliased(ctx, l.alias())
 	if err != nil {
@@ -72,50 +69,46 @@ func (d *driver) find(ctx context.Context, l loan) (found, error) {
 
 func (d *driver) findAway(ctx context.Context, l loan) (found, error) {
 	l = d.joined(ctx, l)
-	hidden := false
 	for _, path := range []string{l.Pin, l.Sandbox} {
 		if path == "" {
 			continue
 		}
 		ns, err := netns.Open(path)
 		if err != nil {
-			_, lerr := os.Lstat(path)
-			hidden = hidden || path == l.Pin && lerr == nil && errors.Is(err, netns.ErrNotNamespace)
 			continue
 		}
-		f, err := d.findIn(ctx, l, ns)
-		if err != nil || f.where == away {
+		if f, err := d.findIn(ctx, l, ns, l.alive()); err != nil || f.where == away {
 			return f, err
 		}
-		f.close()
 	}
-	if hidden && d.plan == nil {
-		return found{}, bowline.Wrong(bowline.ErrUnavailable, fmt.Sprintf(
-			"the NIC %s is in a namespace that is mounted at %s in another mount namespace, of the engine that attached %s: have that engine remove it, or end", l.Name, l.Pin, l.Endpoint))
+	if l.NetnsIno == 0 || d.plan != nil {
+		return found{}, nil
 	}
-	return found{}, nil
+	ns, alive := l.hidden()
+	if ns == nil {
+		return found{}, nil
+	}
+	return d.findIn(ctx, l, ns, alive)
 }
 
 // findIn looks for the NIC in a namespace, which it closes unless it is there.
-func (d *driver) findIn(ctx context.Context, l loan, ns *netns.Handle) (found, error) {
-	f := found{ns: ns}
+func (d *driver) findIn(ctx context.Context, l loan, ns *netns.Handle, alive bool) (found, error) {
+	f := found{ns: ns, alive: alive}
 	id, err := ns.ID()
 	if err == nil {
 		f.ino = id.Ino
 		f.in, err = d.host.In(ns)
 	}
 	if err != nil {
-		ns.Close()
-		return found{}, err
-	}
-	nics, err := f.in.Aliased(ctx, l.alias())
-	if err != nil {
 		f.close()
 		return found{}, err
 	}
-	if len(nics) > 0 {
-		f.where, f.nic, f.alive = away, nics[0], l.alive() // a pin alone is nobody's
+	nics, err := f.in.Aliased(ctx, l.alias())
+	if err != nil || len(nics) == 0 {
+		f.close()
+		return found{}, err
 	}
+	f.where, f.nic = away, nics[0]
 	return f, nil
 }
 

@@ -117,7 +117,13 @@ func (d *driver) free(ctx context.Context, n bowline.NetworkConfig, w wanted) (l
 		return nic, missing
 	}
 	l := all[i]
-	if !l.Docker && !l.alive() {
+	ended := false
+	if !l.Docker {
+		if ended, err = d.ended(ctx, l); err != nil {
+			return nic, err
+		}
+	}
+	if ended {
 		if err := d.takeBack(ctx, l); err != nil {
 			return nic, err
 		}
