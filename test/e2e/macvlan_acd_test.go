@@ -60,3 +60,24 @@ func TestMacvlanConflict(t *testing.T) {
 		})
 	}
 }
+
+// TestMacvlanConflictDelegated: another plugin's address that somebody has is
+// given back, and nothing is left; the engine's next try gets the next one.
+func TestMacvlanConflictDelegated(t *testing.T) {
+	t.Parallel()
+	h := newLANHost(t)
+	h.outside().run("ip", "addr", "add", "10.1.0.2/24", "dev", "out0")
+	c := lan("web", web4).with("host-access", true).ipam("type", "host-local")
+	s := h.sandbox("a")
+	before := h.snapshot()
+	if _, err := s.tryAdd(c); code(err) != 100 || !strings.Contains(err.Error(), "10.1.0.2") {
+		t.Errorf("ADD: %v, want code 100 that names the address", err)
+	}
+	s.empty("after it")
+	if d := diff(before.withoutNetworks(), h.snapshot().withoutNetworks()); d != "" {
+		t.Errorf("the failed ADD changed the host:\n%s", d)
+	}
+	if r := s.add(c); r.addr("4") != "10.1.0.3" {
+		t.Errorf("the next ADD got %s, want 10.1.0.3", r.addr("4"))
+	}
+}
