@@ -3,6 +3,8 @@ package e2e
 import (
 	"strings"
 	"testing"
+
+	"github.com/bowline-net/bowline/internal/netns"
 )
 
 func TestGC(t *testing.T) {
@@ -80,8 +82,16 @@ func TestDeadSandboxesGiveBack(t *testing.T) {
 		c := k.network("web", "10.1.0.0/30")
 		a := h.sandbox("a")
 		a.add(c)
+		held, err := netns.Open(a.path) // a process may live on in it
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Close()
 		a.end()
-		h.sandbox("b").add(c)
+		b := h.sandbox("b")
+		if r := b.add(c); !b.reaches(r.gateway("4")) {
+			t.Error("who got the address does not reach its gateway")
+		}
 	})
 }
 

@@ -93,6 +93,7 @@ func TestMacvlanHostAccess(t *testing.T) {
 		s.outside().run("ip", "neigh", "flush", "dev", "out0")
 		s.run("ip", "neigh", "flush", "dev", "up0")
 	}
+	s.shimIsHidden()
 	victim := s.sandbox("k")
 	stdin, err := json.Marshal(c)
 	if err != nil {
@@ -131,6 +132,25 @@ func TestMacvlanHostAccess(t *testing.T) {
 	if rules := s.run("nft", "list", "ruleset"); rules != "" {
 		t.Errorf("left when nobody is there: %s", rules)
 	}
+}
+
+// shimIsHidden fails the test unless the LAN gets nothing from the host's own link
+// on the parent, and no answer by it.
+func (s *sharedLAN) shimIsHidden() {
+	s.t.Helper()
+	shim, out := s.shim(), s.outside()
+	mac := s.mac(shim)
+	out.run("nft", "add table netdev look; add chain netdev look from { type filter hook ingress device out0 priority 0; }; add rule netdev look from ether saddr "+mac+" counter")
+	_, _ = s.try("ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", "-I", shim, "10.1.0.1")
+	if seen := out.run("nft", "list", "table", "netdev", "look"); !strings.Contains(seen, "packets 0 ") {
+		s.t.Errorf("the LAN gets what the host sends by %s: %s", shim, seen)
+	}
+	out.run("ip", "neigh", "replace", "10.1.0.254", "lladdr", mac, "dev", "out0", "nud", "permanent")
+	if out.reaches("10.1.0.254") {
+		s.t.Errorf("the LAN reaches the host at the MAC of %s", shim)
+	}
+	out.run("ip", "neigh", "del", "10.1.0.254", "dev", "out0")
+	out.run("nft", "delete", "table", "netdev", "look")
 }
 
 // withoutEndpoints is what endpoints have on the host, without marks of the
