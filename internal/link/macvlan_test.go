@@ -234,3 +234,34 @@ func TestDot1Q(t *testing.T) {
 		t.Errorf("again: %v, %v", made, err)
 	}
 }
+
+// TestGoneElsewhere: a link that went with its namespace is gone, whoever waits
+// for its end.
+func TestGoneElsewhere(t *testing.T) {
+	t.Parallel()
+	_, h, parent := parentOf(t)
+	for _, detach := range []bool{false, true} {
+		ns, err := netns.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := link.Open(ns)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.CreateMacvlan(t.Context(), in, link.Macvlan{Name: "eth0", Parent: parent.Index, Mode: link.ModeBridge, Alias: "one"}); err != nil {
+			t.Fatal(err)
+		}
+		all, err := h.Everywhere(t.Context(), "macvlan")
+		if err != nil || len(all) != 1 {
+			t.Fatalf("Everywhere: %+v, %v", all, err)
+		}
+		in.Close()
+		ns.Close()
+		h.Detach = detach
+		if err := h.DeleteElsewhere(t.Context(), all[0]); err != nil {
+			t.Errorf("DeleteElsewhere, detach %v: %v", detach, err)
+		}
+		h.Detach = false
+	}
+}

@@ -298,3 +298,35 @@ func TestShimDry(t *testing.T) {
 		t.Errorf("DeleteShim: %v, %v", p.Steps(), err)
 	}
 }
+
+// TestShimsWithoutPeers: those that lead to no endpoint are named, others are not.
+func TestShimsWithoutPeers(t *testing.T) {
+	t.Parallel()
+	ns := sandbox(t, "bwh1", "bwh2")
+	h := nft.Open(ns)
+	defer h.Close()
+	ctx := t.Context()
+	idle := func(want ...string) {
+		t.Helper()
+		got, err := h.ShimsWithoutPeers(ctx)
+		slices.Sort(got)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("ShimsWithoutPeers: %q, %v; want %q", got, err, want)
+		}
+	}
+	idle()
+	for _, link := range []string{"bwh1", "bwh2"} {
+		if err := h.EnsureShim(ctx, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	idle("bwh1", "bwh2")
+	if err := h.AdmitToShim(ctx, peer("a/eth0", "bwh1", 1)); err != nil {
+		t.Fatal(err)
+	}
+	idle("bwh2")
+	if err := h.ExpelFromShim(ctx, "lan", "a/eth0"); err != nil {
+		t.Fatal(err)
+	}
+	idle("bwh1", "bwh2")
+}

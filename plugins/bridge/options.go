@@ -71,7 +71,7 @@ func (o *options) flags() *flag.FlagSet {
 	fs.BoolVar(&o.portIsolation, "portIsolation", false, "`BOOL`: containers reach the bridge, not each other")
 	fs.BoolVar(&o.internal, "internal", false, "`BOOL`: no way into or out of the network")
 	fs.BoolVar(&o.icc, "icc", true, "`BOOL`: containers of the network reach each other (default true)")
-	fs.BoolVar(&o.acd, "acd", false, "`BOOL`: ask for 0.1 s whether another host has an address before a container gets it; for a bridge with a NIC")
+	fs.BoolVar(&o.acd, "acd", false, "`BOOL`: ask for up to 0.1 s whether another host has an address before a container gets it; for a bridge with a NIC")
 	fs.BoolVar(&o.announce, "announce", true, "`BOOL`: tell neighbours of a new container's addresses (default true)")
 	plugin.EnumVar(fs, &o.firewall, "firewall", []string{"nft", "none"}, "`WORD`: nft, or none to touch no rules (default nft)")
 	endpoint.RateFlags(fs)

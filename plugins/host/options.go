@@ -62,7 +62,7 @@ func (o *options) flags() *flag.FlagSet {
 	plugin.IntVar(fs, &o.mtu, "mtu", 0, 65535, "largest IP packet in `BYTES`, 68 to 65535 (default: as the NIC has it)")
 	fs.BoolVar(&o.isDefaultGateway, "isDefaultGateway", false, "`BOOL`: a default route through the gateway that ipam names (with Docker default true)")
 	fs.BoolVar(&o.internal, "internal", false, "`BOOL`: containers get no default route")
-	fs.BoolVar(&o.acd, "acd", true, "`BOOL`: ask the LAN whether somebody has an address of ipam before a container gets it, 0.1 s (default true)")
+	fs.BoolVar(&o.acd, "acd", true, "`BOOL`: ask the LAN whether somebody has an address of ipam before a container gets it, for up to 0.1 s (default true)")
 	fs.BoolVar(&o.dad, "enabledad", false, "`BOOL`: wait for the kernel's IPv6 duplicate address detection, 1 to 2 s")
 	fs.BoolVar(&o.announce, "announce", true, "`BOOL`: tell neighbours of a new container's addresses (default true)")
 	endpoint.RateFlags(fs)

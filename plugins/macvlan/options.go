@@ -62,7 +62,7 @@ func (o *options) flags() *flag.FlagSet {
 		o.hostAddrs, err = parseHostAddrs(s)
 		return err
 	})
-	fs.BoolVar(&o.acd, "acd", true, "`BOOL`: ask the LAN whether somebody has an address before a container gets it, 0.1 s (default true)")
+	fs.BoolVar(&o.acd, "acd", true, "`BOOL`: ask the LAN whether somebody has an address before a container gets it, for up to 0.1 s (default true)")
 	fs.BoolVar(&o.dad, "enabledad", false, "`BOOL`: wait for the kernel's IPv6 duplicate address detection, 1 to 2 s")
 	fs.BoolVar(&o.announce, "announce", true, "`BOOL`: tell neighbours of a new container's addresses (default true)")
 	endpoint.DHCPFlag(fs)
