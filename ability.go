@@ -53,6 +53,13 @@ type Settler interface {
 	Settle(ctx context.Context, n NetworkConfig, e EndpointSpec) error
 }
 
+// An Unsettler is a Settler whose work in a sandbox does not go with the link when
+// an engine takes that out, as Docker does at a disconnect.
+type Unsettler interface {
+	// Unsettle removes what Settle made in e.Sandbox, which the link has left.
+	Unsettle(ctx context.Context, n NetworkConfig, e EndpointSpec) error
+}
+
 // An Inspector is a Driver that can say all that differs from what
 // CreateNetwork and CreateEndpoint left, and bring it back. A place whose
 // endpoint has no ID is the network alone, what all of its endpoints rely on;

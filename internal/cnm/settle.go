@@ -130,7 +130,8 @@ func announce(ctx context.Context, sandbox *netns.Handle, name string, att bowli
 // that lives: a container that was disconnected. dockerd has taken the link out
 // by then, so nothing passes there without its policy.
 func (d *NetworkDriver) unsettle(ctx context.Context, n Network, rec state.Endpoint) error {
-	if _, ok := d.Driver.(bowline.Settler); !ok {
+	u, ok := d.Driver.(bowline.Unsettler)
+	if !ok {
 		return nil
 	}
 	d.mu.Lock()
@@ -146,5 +147,5 @@ func (d *NetworkDriver) unsettle(ctx context.Context, n Network, rec state.Endpo
 	defer sandbox.Close()
 	e := rec.Spec()
 	e.Sandbox = sandbox
-	return d.Driver.DeleteEndpoint(ctx, n.Config(), e)
+	return u.Unsettle(ctx, n.Config(), e)
 }

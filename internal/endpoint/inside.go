@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/bowline-net/bowline"
@@ -88,6 +89,15 @@ func (i Inside) EndPolicy(ctx context.Context, network, endpoint string) error {
 	rules := i.rules()
 	defer rules.Close()
 	return rules.DeleteEndpoint(ctx, network, endpoint)
+}
+
+// Unsettle removes what stays in the sandbox when an engine takes the link out.
+func (i Inside) Unsettle(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	err := i.Links.DeleteIf(ctx, OwnIFB, IFB(n.ID, e.ID))
+	if len(e.Policy) > 0 {
+		err = errors.Join(err, i.EndPolicy(ctx, n.ID, e.ID))
+	}
+	return err
 }
 
 // Diff compares limits and policy. Limits of an endpoint that is to have none are

@@ -11,9 +11,10 @@ import (
 )
 
 var (
-	_ bowline.Settler = (*driver)(nil)
-	_ bowline.Shaper  = (*driver)(nil)
-	_ bowline.Policer = (*driver)(nil)
+	_ bowline.Settler   = (*driver)(nil)
+	_ bowline.Unsettler = (*driver)(nil)
+	_ bowline.Shaper    = (*driver)(nil)
+	_ bowline.Policer   = (*driver)(nil)
 )
 
 // inside is what keeps limits and policy of the NIC, which has that name in the
@@ -59,6 +60,16 @@ func (d *driver) Settle(ctx context.Context, n bowline.NetworkConfig, e bowline.
 		}
 		return d.settleIn(ctx, l, n, e, at.in, at.nic.Name)
 	})
+}
+
+// Unsettle implements [bowline.Unsettler].
+func (d *driver) Unsettle(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	in, err := d.host.In(e.Sandbox)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	return d.inside(in, e.Sandbox, "").Unsettle(ctx, n, e)
 }
 
 // Shape implements [bowline.Shaper].

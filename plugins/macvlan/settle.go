@@ -12,9 +12,10 @@ import (
 )
 
 var (
-	_ bowline.Settler = (*driver)(nil)
-	_ bowline.Shaper  = (*driver)(nil)
-	_ bowline.Policer = (*driver)(nil)
+	_ bowline.Settler   = (*driver)(nil)
+	_ bowline.Unsettler = (*driver)(nil)
+	_ bowline.Shaper    = (*driver)(nil)
+	_ bowline.Policer   = (*driver)(nil)
 )
 
 // inside is what keeps limits and policy of the link of that name in the
@@ -51,6 +52,16 @@ func (d *driver) Settle(ctx context.Context, n bowline.NetworkConfig, e bowline.
 	}
 	u.Commit()
 	return nil
+}
+
+// Unsettle implements [bowline.Unsettler].
+func (d *driver) Unsettle(ctx context.Context, n bowline.NetworkConfig, e bowline.EndpointSpec) error {
+	in, done, err := d.in(e)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return d.inside(e, in, "").Unsettle(ctx, n, e)
 }
 
 // Shape implements [bowline.Shaper].

@@ -73,6 +73,28 @@ func dockerDevice(h *dockerHost) {
 	h.cli("rm", "-f", "c2")
 	home("rm -f after the plugin was killed")
 
+	h.cli("network", "create", "-d", "bowline-host", "-o", "device=eth0", "-o", "policy=deny egress tcp 25", "--ipam-driver", "null", "kept")
+	started("c5", "kept")
+	ruleset := func() string {
+		out, err := h.in(h.containerPID("c5"), "nft", "list", "ruleset")
+		if err != nil {
+			h.t.Errorf("nft: %v %s", err, out)
+		}
+		return out
+	}
+	h.eventually("host-plugin", func() error {
+		if got := ruleset(); !strings.Contains(got, "table netdev bowline") {
+			return fmt.Errorf("the container has the rules %q", got)
+		}
+		return nil
+	})
+	h.cli("network", "disconnect", "kept", "c5")
+	home("disconnect")
+	if got := ruleset(); strings.Contains(got, "bowline") {
+		h.t.Errorf("disconnected, the container still has\n%s", got)
+	}
+	h.cli("rm", "-f", "c5")
+
 	started("c3", "lan") // dockerd and the container killed at once
 	pid := h.containerPID("c3")
 	h.stop("dockerd", "KILL")
