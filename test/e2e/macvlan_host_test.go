@@ -202,7 +202,7 @@ var macvlanHarms = []struct {
 }
 
 func macvlanRepairConf() conf {
-	return lan("web", web4, web6).with("host-access", true).with("ingressRate", 100e6).with("egressRate", 100e6).
+	return lan("web", web4, web6).with("host-access", true).with("egressRate", 100e6).
 		with("policy", "allow ingress icmp; allow ingress tcp 80; deny ingress tcp")
 }
 
