@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +26,12 @@ func TestDockerMacvlan(t *testing.T) {
 	h := newDockerHost(t)
 	t.Cleanup(func() {
 		if t.Failed() {
+			log, _ := os.ReadFile(filepath.Join(h.dir, "macvlan.log"))
+			for line := range strings.Lines(string(log)) { // all that went wrong, not only at the end
+				if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") {
+					t.Log(line)
+				}
+			}
 			t.Logf("macvlan:\n%s\nplugin:\n%s\ndockerd:\n%s", h.log("macvlan"), h.log("plugin"), h.log("dockerd"))
 		}
 	})
