@@ -3,53 +3,54 @@
 package main
 
 import (
-	"fmt"
-	"io"
-	"os"
-
 	"github.com/bowline-net/bowline/internal/cni"
+	"github.com/bowline-net/bowline/internal/dhcp"
+	"github.com/bowline-net/bowline/internal/dhcp/keeper"
+	"github.com/bowline-net/bowline/ipam/command"
 )
 
 // version is stamped by the build.
 var version = "devel"
 
-// Exit statuses, as the help screen lists them.
-const (
-	exitDone = iota
-	exitFailed
-	exitUsage
-	_ // of what only network plugins can find
-	exitNoVerb
-)
-
 func main() {
-	if os.Getenv("CNI_COMMAND") != "" {
-		os.Exit(cni.MainDHCP(os.Stdin, os.Stdout))
-	}
-	os.Exit(command(os.Args[1:], os.Stdout, os.Stderr))
+	command.Command{
+		Name:    "bowline-dhcp",
+		Version: version,
+		Usage:   usage,
+		Keys:    keys,
+		Verbs: []command.Verb{
+			{Name: "list", Run: list},
+		},
+		CNI:    cni.MainDHCP,
+		Socket: command.Socket{Path: dhcp.SocketPath(), About: "where plugins ask"},
+		Serve:  keeper.Serve,
+	}.Main()
 }
 
-func command(args []string, stdout, stderr io.Writer) int {
-	if len(args) == 0 {
-		args = []string{"help"}
-	}
-	var err error
-	switch args[0] {
-	case "help", "-h", "-help", "--help":
-		_, err = io.WriteString(stdout, help())
-	case "version", "-version", "--version":
-		_, err = fmt.Fprintf(stdout, "bowline-dhcp %s\n", version)
-	case "list":
-		err = list(args[1:], stdout)
-	case "serve":
-		return serve(args[1:], stdout, stderr)
-	default:
-		fmt.Fprintf(stderr, "bowline-dhcp: unknown command %q: want serve, list, help or version; CNI needs CNI_COMMAND in the environment\n", args[0])
-		return exitNoVerb
-	}
-	if err != nil {
-		fmt.Fprintf(stderr, "bowline-dhcp: %v\n", err)
-		return exitFailed
-	}
-	return exitDone
-}
+const usage = `dhcp gives containers addresses of the LAN's DHCP server, and keeps them.
+
+Usage:
+  bowline-dhcp                    run one CNI command, the one CNI_COMMAND names
+  bowline-dhcp serve              keep the leases of this host
+  bowline-dhcp list [-json]       print the leases
+  bowline-dhcp help, version
+`
+
+const keys = `Keys of "ipam" in a CNI file, besides "type":
+  ipv4=BOOL                       an address by DHCPv4 (default true)
+  ipv6=WORD                       auto: as the router says, none without a router; dhcp: by
+                                  DHCPv6; slaac: of the router's prefix; off (default auto)
+  hostname=NAME                   that servers are told (default: the pod's or container's name)
+  clientID=TEXT                   that servers know the container by (default: made of its name)
+  provide=LIST                    [{"option", "value", "fromArg"}]: options for the server, by
+                                  number or by one of the names below
+  request=LIST                    [{"option", "skipDefault"}]: options to ask for besides
+  priority=NUMBER                 of the routes (default: the kernel's)
+  suppress=LIST                   ["gateway"]: no gateway and no default route
+  acd=BOOL                        ask whether somebody has the address already (default true)
+  timeout=SECONDS                 how long to wait for a server, 1 to 300 (default 20)
+  daemonSocketPath=PATH           of the daemon that serves there
+
+Names of options: dhcp-client-identifier, host-name, routers, subnet-mask, user-class,
+vendor-class-identifier.
+`
