@@ -58,24 +58,7 @@ func TestDockerMacvlan(t *testing.T) {
 		{"dockerd ends", macvlanDockerEnds},
 		{"live restore", macvlanLiveRestore},
 	} {
-		t.Run(sub.name, func(t *testing.T) {
-			outer := h.t
-			h.t = t
-			before := h.stable()
-			t.Cleanup(func() {
-				h.forgetContainers()
-				h.t = outer
-			})
-			sub.f(h)
-			h.removeAll()
-			eventually(t, func() error {
-				if d := diff(before, h.stable()); d != "" {
-					return fmt.Errorf("the host is not as it was before the test:\n%s", d)
-				}
-				return nil
-			})
-		})
-		if t.Failed() {
+		if !h.scene(t, sub.name, h.stable, func() { sub.f(h) }, h.removeAll) {
 			return
 		}
 	}

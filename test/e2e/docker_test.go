@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,25 +63,8 @@ func TestDocker(t *testing.T) {
 		{"addresses of ours", dockerIPAM},
 		{"address conflict", dockerConflict},
 	} {
-		t.Run(sub.name, func(t *testing.T) {
-			outer := h.t
-			h.t = t
-			before := h.stable()
-			t.Cleanup(func() {
-				h.forgetContainers()
-				h.t = outer
-			})
-			sub.f(h)
-			h.removeAll()
-			eventually(t, func() error { // namespaces end a little after their last process
-				if d := diff(before, h.stable()); d != "" {
-					return fmt.Errorf("the host is not as it was before the test:\n%s", d)
-				}
-				return nil
-			})
-		})
-		if t.Failed() {
-			return // what follows would fail for no reason of its own
+		if !h.scene(t, sub.name, h.stable, func() { sub.f(h) }, h.removeAll) {
+			return
 		}
 	}
 }
@@ -141,16 +123,6 @@ func (h *dockerHost) removeAll() {
 	}
 	if ids := strings.Fields(h.cli("network", "ls", "-q", "--filter", "type=custom")); len(ids) > 0 {
 		h.cli(append([]string{"network", "rm"}, ids...)...)
-	}
-}
-
-// forgetContainers clears up after a subtest that failed, for the next ones.
-func (h *dockerHost) forgetContainers() {
-	if !h.t.Failed() {
-		return
-	}
-	if ids, err := h.tryCLI("ps", "-aq"); err == nil && ids != "" {
-		h.tryCLI(append([]string{"rm", "-f"}, strings.Fields(ids)...)...)
 	}
 }
 

@@ -282,3 +282,23 @@ func (h *machine) snapshot() snapshot {
 	slices.Sort(s["mount"])
 	return s
 }
+
+// scene runs f, and clean after it, as a test of its own that leaves the machine
+// as it was, by what state tells. It returns whether to go on: after a failure,
+// what follows would fail for no reason of its own.
+func (m *machine) scene(t *testing.T, name string, state func() snapshot, f, clean func()) bool {
+	outer := m.t
+	return t.Run(name, func(t *testing.T) {
+		m.t = t
+		t.Cleanup(func() { m.t = outer })
+		before := state()
+		f()
+		clean()
+		eventually(t, func() error { // namespaces end a little after their last process
+			if d := diff(before, state()); d != "" {
+				return fmt.Errorf("the host is not as it was before the test:\n%s", d)
+			}
+			return nil
+		})
+	})
+}

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 )
@@ -37,22 +36,10 @@ func TestPodmanMacvlan(t *testing.T) {
 		{"pod", podmanMacvlanPod},
 		{"reload", podmanMacvlanReload},
 	} {
-		t.Run(sub.name, func(t *testing.T) {
-			outer := h.t
-			h.t = t
-			t.Cleanup(func() { h.t = outer })
-			before := h.snapshot().withoutMarks()
-			sub.f(h)
+		if !h.scene(t, sub.name, func() snapshot { return h.snapshot().withoutMarks() }, func() { sub.f(h) }, func() {
 			h.removeAll()
 			h.sh("bowline-bridge prune; bowline-macvlan prune")
-			eventually(t, func() error {
-				if d := diff(before, h.snapshot().withoutMarks()); d != "" {
-					return fmt.Errorf("the host is not as it was before the test:\n%s", d)
-				}
-				return nil
-			})
-		})
-		if t.Failed() {
+		}) {
 			return
 		}
 	}
