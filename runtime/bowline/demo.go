@@ -18,8 +18,9 @@ func (a *app) demo() *cobra.Command {
 		Short: "show it all at work, and that nothing stays behind",
 		Long: "demo makes two bridge networks and a macvlan one on a cable of its own, with two sandboxes\n" +
 			"and a web server in each, shows who reaches whom, the host too, measures attaching and\n" +
-			"detaching, takes everything back and compares the host before and after. It uses free subnets and names of its own, sends nothing out\n" +
-			"of the machine and puts the forwarding sysctls back; Ctrl-C takes everything back, too",
+			"detaching, takes everything back and compares the host before and after. It uses free\n" +
+			"subnets and names of its own, sends nothing out of the machine and puts the forwarding\n" +
+			"sysctls back; Ctrl-C takes everything back, too",
 		Args:        args(),
 		Annotations: map[string]string{"exit": "0 all is well, 1 failed or something differs, 2 wrong usage"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
