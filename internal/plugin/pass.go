@@ -36,7 +36,9 @@ func (in *inspector) once(ctx context.Context, repair bool) (all []Finding, err 
 // found. It looks into the sandboxes for which look is true; nil: into all. The
 // error tells of damaged records.
 func (in *inspector) pass(ctx context.Context, look func(target) bool, repair bool) ([]Finding, error) {
-	in.again = time.Time{}
+	if look == nil { // else what waits for another look may not be among what is looked at
+		in.again = time.Time{}
+	}
 	var all []Finding
 	var rerr error
 	if repair {
