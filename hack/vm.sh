@@ -49,7 +49,7 @@ for d in net lib crypto drivers/net/veth.ko drivers/net/dummy.ko drivers/net/mac
 	(cd "$k/$m/kernel" && [ -e "$d" ] && cp -r --parents "$d" "$root/$m/kernel/")
 done
 for p in "${packages[@]}"; do
-	CGO_ENABLED=0 nice go test -c -o "$root/tests/${p//\//-}" "./$p"
+	CGO_ENABLED=0 nice go test -tags vm -c -o "$root/tests/${p//\//-}" "./$p"
 done
 
 cat >"$root/init" <<-E

@@ -1,3 +1,5 @@
+//go:build vm
+
 package main
 
 import (
@@ -17,7 +19,7 @@ import (
 func vmBench(t *testing.T) *bench {
 	t.Helper()
 	if os.Getenv("BOWLINE_TEST_VM") != "1" {
-		t.Skip("runs in the virtual machine of make test-vm: it takes NICs of the machine")
+		t.Fatal("want the virtual machine of make test-vm: it takes NICs of the machine")
 	}
 	ns, err := netns.Current()
 	if err != nil {

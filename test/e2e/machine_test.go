@@ -286,11 +286,11 @@ func (h *machine) snapshot() snapshot {
 // scene runs f, and clean after it, as a test of its own that leaves the machine
 // as it was, by what state tells. It returns whether to go on: after a failure,
 // what follows would fail for no reason of its own.
-func (m *machine) scene(t *testing.T, name string, state func() snapshot, f, clean func()) bool {
-	outer := m.t
+func (h *machine) scene(t *testing.T, name string, state func() snapshot, f, clean func()) bool {
+	outer := h.t
 	return t.Run(name, func(t *testing.T) {
-		m.t = t
-		t.Cleanup(func() { m.t = outer })
+		h.t = t
+		t.Cleanup(func() { h.t = outer })
 		before := state()
 		f()
 		clean()
