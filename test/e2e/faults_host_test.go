@@ -27,10 +27,11 @@ func allOn(name string, subnets ...string) conf {
 		})
 }
 
-// allOnLAN is allOn for containers on the LAN of a host.
+// allOnLAN is allOn for containers on the LAN of a host, as far as that goes
+// together there.
 func allOnLAN(name string, subnets ...string) conf {
 	return lan(name, subnets...).with("policy", []any{"deny egress tcp 25", "deny ingress icmp"}).
-		with("runtimeConfig", map[string]any{"bandwidth": map[string]any{"ingressRate": 1e9, "egressRate": 1e9}})
+		with("runtimeConfig", map[string]any{"bandwidth": map[string]any{"egressRate": 1e9}})
 }
 
 // bystanders attaches two containers to the network, which send to each other

@@ -278,7 +278,7 @@ func nicKilled(f *faults) {
 	f.nic("nic0")
 	c := deviceNetwork("lan", "nic0", "198.51.100.0/24").with("mtu", 1300).
 		with("policy", []any{"deny egress tcp 25"}).
-		with("runtimeConfig", map[string]any{"bandwidth": map[string]any{"ingressRate": 1e9, "egressRate": 1e9}})
+		with("runtimeConfig", map[string]any{"bandwidth": map[string]any{"egressRate": 1e9}})
 	f.used["lan"] = c // its marks go with the last GC
 	v := &victim{faults: f, c: c, box: f.sandbox("a"), plugin: "bowline-host", step: 2}
 	for _, verb := range []string{"ADD", "DEL", "CHECK", "STATUS", "GC"} {
