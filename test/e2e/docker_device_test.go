@@ -37,7 +37,7 @@ func dockerDevice(h *dockerHost) {
 		h.container(name, "--network", network)
 		h.mustReach(name, "198.51.100.9")
 		h.eventually("host-plugin", func() error { // pinned, once dockerd is done with it
-			if h.sh("ls /run/bowline/host/pins 2>/dev/null | wc -l") != "1" {
+			if h.sh("ls "+h.dir+"/run/host/pins 2>/dev/null | wc -l") != "1" {
 				return errors.New("the sandbox is not pinned")
 			}
 			return nil
