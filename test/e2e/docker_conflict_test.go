@@ -1,6 +1,9 @@
 package e2e
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // dockerConflict has a machine on the LAN that uses addresses which Docker's
 // containers would get.
@@ -11,6 +14,14 @@ func dockerConflict(h *dockerHost) {
 	m := h.lan("10.97.0.2/24", "fd97::2/64", "10.97.0.50/24")
 	h.network("lan", "--ipam-driver", "bowline-bridge", "-o", "bridge=br-web", "-o", "acd=true", "--ipv6",
 		"--subnet", "10.97.0.0/24", "--gateway", "10.97.0.1", "--subnet", "fd97::/64", "--gateway", "fd97::1")
+	// The bridge was there before, so rules come with the first endpoint, or by the
+	// plugin's own repair.
+	h.eventually("plugin", func() error {
+		if !strings.Contains(h.sh("nft list tables"), "bowline") {
+			return errors.New("the network has no rules")
+		}
+		return nil
+	})
 	fails := func(want []string, args ...string) {
 		h.t.Helper()
 		before := h.snapshot()
