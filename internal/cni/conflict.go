@@ -30,6 +30,9 @@ const (
 	// dyingFor is how long the kernel may take to end the namespace of a dead
 	// container, whose links answer until then.
 	dyingFor = 5 * time.Second
+	// confirmFor is how long one may take of which no record is left, for DEL was
+	// called meanwhile: whoever answers with a MAC such as ours is asked again.
+	confirmFor = 500 * time.Millisecond
 )
 
 // A settled is an endpoint that has its addresses.
@@ -93,19 +96,25 @@ func (o op) ask(ctx context.Context, sandbox *netns.Handle, s settled) ([]ipam.C
 	if used, err := o.ofHost(ctx, s); err != nil || len(used) > 0 {
 		return used, err
 	}
-	for end := time.Now().Add(dyingFor); ; {
+	for start := time.Now(); ; {
 		used, err := probe(ctx, sandbox, s.a, gateways(s))
-		if err != nil || len(used) == 0 || time.Now().After(end) {
+		if err != nil || len(used) == 0 || time.Since(start) > dyingFor {
 			return used, err
 		}
 		others, err := o.withoutDead(ctx, s.n, used)
-		if err != nil || len(others) > 0 {
+		if err != nil || len(others) > 0 && (time.Since(start) > confirmFor || !localMACs(others)) {
 			return others, err
 		}
 		if err := apart(ctx); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// localMACs reports whether all of them are locally administered, as ours are (IEEE
+// 802, the second bit of the first byte).
+func localMACs(used []ipam.Conflict) bool {
+	return !slices.ContainsFunc(used, func(c ipam.Conflict) bool { return len(c.MAC) == 0 || c.MAC[0]&2 == 0 })
 }
 
 // ofHost returns which of the attachment's addresses the host itself has there.
