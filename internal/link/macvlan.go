@@ -65,6 +65,7 @@ type Macvlan struct {
 // CreateMacvlan makes the link, down, on a parent of the handle's namespace, in
 // the namespace of in from its first moment: moving it there later would cost a
 // grace period. That one gets an ID in the handle's first, see [Handle.Identify].
+// The alias comes last: a link that has it is complete.
 //
 // The error wraps [bowline.ErrConflict] if the name is taken or if the parent
 // has macvlans already and one of the two wants it alone (ModePassthru), and
@@ -83,9 +84,12 @@ func (h *Handle) CreateMacvlan(ctx context.Context, in *Handle, v Macvlan) error
 	if err := h.conn.do(v.message(h, in)); err != nil {
 		return failure(what, v.cause(err))
 	}
-	err := in.conn.do(v.finish()...)
-	if err == nil && v.Quiet {
+	var err error
+	if v.Quiet {
 		err = in.leadsToContainers(v.Name)
+	}
+	if err == nil {
+		err = in.conn.do(v.finish()...)
 	}
 	if err != nil {
 		_ = in.delete(v.Name)
@@ -146,15 +150,15 @@ func (v Macvlan) data(m *msg) {
 
 // finish sets what the kernel takes after birth only.
 func (v Macvlan) finish() []*msg {
+	var ms []*msg
+	if v.Tuning != (bowline.Tuning{}) {
+		ms = append(ms, tuningMessage(v.Name, v.Tuning))
+	}
 	c := Change{Alias: v.Alias}
 	if v.Mode == ModePassthru {
 		c.MAC = v.MAC
 	}
-	ms := c.messages(v.Name)
-	if v.Tuning != (bowline.Tuning{}) {
-		ms = append(ms, tuningMessage(v.Name, v.Tuning))
-	}
-	return ms
+	return append(ms, c.messages(v.Name)...)
 }
 
 // SetMacvlan makes mode, sources, queue and limit of a macvlan of the handle's

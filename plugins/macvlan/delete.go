@@ -142,12 +142,13 @@ func (d *driver) Prune(ctx context.Context, n bowline.NetworkConfig, keep []stri
 		}
 		return strings.HasPrefix(l.Alias, endpoint.Prefix(n)) && !kept[l.Alias]
 	})
-	return errors.Join(err, d.pruneShims(ctx, n, keep))
+	return errors.Join(err, d.pruneShims(ctx, n, keep, kept))
 }
 
-// pruneShims ends the host access of endpoints that are not to be kept, whose
-// links are gone.
-func (d *driver) pruneShims(ctx context.Context, n bowline.NetworkConfig, keep []string) error {
+// pruneShims ends the host access of endpoints that are not to be kept, and of
+// those whose links are gone. A link that is not to be kept may still be seen
+// while the kernel takes its namespace down: it keeps nothing.
+func (d *driver) pruneShims(ctx context.Context, n bowline.NetworkConfig, keep []string, kept map[string]bool) error {
 	left, err := d.host.Everywhere(ctx, "macvlan")
 	if err != nil {
 		return err
@@ -156,7 +157,7 @@ func (d *driver) pruneShims(ctx context.Context, n bowline.NetworkConfig, keep [
 		peers, err := d.host.Peers(ctx, shim.Index)
 		errs := []error{err, d.rules.ExpelOthersFromShim(ctx, n.ID, keep)}
 		for a, p := range peers {
-			if !slices.ContainsFunc(left, func(l link.Elsewhere) bool { return bytes.Equal(l.MAC, p.MAC) }) {
+			if !slices.ContainsFunc(left, func(l link.Elsewhere) bool { return kept[l.Alias] && bytes.Equal(l.MAC, p.MAC) }) {
 				errs = append(errs, d.host.DeletePeer(ctx, shim.Index, a))
 			}
 		}

@@ -79,12 +79,12 @@ func (d *driver) ensureShim(ctx context.Context, u *undo.Stack, n bowline.Networ
 	l, err := d.host.See(ctx, name)
 	if err == nil {
 		switch {
-		case l.Kind != "macvlan" || l.Alias != endpoint.NetworkAlias(n) && !bytes.Equal(l.MAC, bowline.MAC("shim", name)):
+		case !ownShim(n, l, parent.Name):
 			return l.Info, bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("network %q: host-access: link %s is in the way: it is somebody else's", n.ID, name))
-		case l.Parent == parent.Index && l.Mode == link.ModeBridge:
+		case l.Alias != "" && l.Parent == parent.Index && l.Mode == link.ModeBridge:
 			return l.Info, nil
 		}
-		if err := d.host.Delete(ctx, name); err != nil { // of a parent that was replaced
+		if err := d.host.Delete(ctx, name); err != nil { // of a parent that was replaced, or half-made
 			return l.Info, err
 		}
 	} else if !gone(err) {
@@ -100,6 +100,19 @@ func (d *driver) ensureShim(ctx context.Context, u *undo.Stack, n bowline.Networ
 		return d.eachShim(ctx, n, func(link.Info) error { return nil })
 	})
 	return d.host.Get(ctx, name)
+}
+
+// ownShim tells the network's shim on the parent of that name from what others
+// have. It gets its alias when all else of it is made: if a kill came before
+// that, its name and MAC say whose it is.
+func ownShim(n bowline.NetworkConfig, l link.Seen, parent string) bool {
+	if l.Kind != "macvlan" || !strings.HasPrefix(l.Name, "bwh") {
+		return false
+	}
+	if l.Alias == "" {
+		return l.Name == shimName(n, parent) && bytes.Equal(l.MAC, bowline.MAC("shim", l.Name))
+	}
+	return l.Alias == endpoint.NetworkAlias(n)
 }
 
 // hostAddrs are those by which containers see the host.
@@ -195,11 +208,15 @@ func (d *driver) deleteLost(ctx context.Context) error {
 // eachShim calls f with each shim of the network, held, and removes it if it has
 // no peers then.
 func (d *driver) eachShim(ctx context.Context, n bowline.NetworkConfig, f func(shim link.Info) error) error {
-	all, err := d.host.Links(ctx)
+	all, err := d.host.SeeAll(ctx)
 	errs := []error{err}
+	names := map[int]string{}
 	for _, l := range all {
-		if l.Kind == "macvlan" && strings.HasPrefix(l.Name, "bwh") && l.Alias == endpoint.NetworkAlias(n) {
-			errs = append(errs, d.leaveShim(ctx, l, f))
+		names[l.Index] = l.Name
+	}
+	for _, l := range all {
+		if ownShim(n, l, names[l.Parent]) {
+			errs = append(errs, d.leaveShim(ctx, l.Info, f))
 		}
 	}
 	return errors.Join(errs...)
