@@ -63,6 +63,11 @@ func TestDHCPv6(t *testing.T) {
 						t.Errorf("got %q, which is not how it should be", got)
 					}
 				}
+				if plugin == "bridge" && slices.ContainsFunc(got, byKernel) { // it must not add again what the plugin adds
+					if is := strings.TrimSpace(s.run("sysctl", "-n", "net.ipv6.conf.eth0.autoconf")); is != "0" {
+						t.Errorf("autoconf is %s", is)
+					}
+				}
 				if len(got) > 0 && !s.reaches(dhcpRouter6) {
 					t.Errorf("the router is not reached:\n%s", s.run("ip", "-6", "route"))
 				}

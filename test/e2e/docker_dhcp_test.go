@@ -12,6 +12,7 @@ import (
 // TestDockerDHCP: containers of Docker get addresses of the LAN's server, keep
 // them when they start again, and give them back.
 func TestDockerDHCP(t *testing.T) {
+	t.Parallel()
 	h := newDockerHost(t)
 	l := &dhcpHost{host: h.host}
 	l.wireLAN()

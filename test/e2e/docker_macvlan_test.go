@@ -20,6 +20,7 @@ var (
 // TestDockerMacvlan drives one dockerd through the life of containers on the
 // physical network. Its subtests run in turn; each must leave the host as it was.
 func TestDockerMacvlan(t *testing.T) {
+	t.Parallel()
 	if reference() {
 		t.Skip("the networks are ours")
 	}

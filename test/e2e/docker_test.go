@@ -19,6 +19,7 @@ func dockerDriver() string {
 // TestDocker drives one dockerd through the life of networks and containers.
 // Its subtests run in turn; each must leave the host as it was.
 func TestDocker(t *testing.T) {
+	t.Parallel()
 	h := newDockerHost(t)
 	t.Cleanup(func() {
 		if t.Failed() {

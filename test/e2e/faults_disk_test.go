@@ -77,16 +77,15 @@ func (d *disk) free() {
 	}
 }
 
-// readonly says whether the disk can be written to.
+// readonly says whether the disk can be written to. The kernel refuses that as
+// long as a process that is about to end has a file open.
 func (d *disk) readonly(on bool) {
 	d.f.t.Helper()
 	flags := uintptr(unix.MS_REMOUNT)
 	if on {
 		flags |= unix.MS_RDONLY
 	}
-	if err := unix.Mount("", d.path, "", flags, ""); err != nil {
-		d.f.t.Fatal(err)
-	}
+	eventually(d.f.t, func() error { return unix.Mount("", d.path, "", flags, "") })
 }
 
 // withoutBallast returns s without what fills disks.

@@ -22,7 +22,7 @@ func (h *host) snapshot() snapshot {
 	h.t.Helper()
 	eventually(h.t, func() error {
 		for _, p := range h.processes() {
-			if strings.Contains(p, "bowline-") {
+			if words := strings.Fields(p); len(words) > 1 && strings.HasPrefix(filepath.Base(words[1]), "bowline-") {
 				return fmt.Errorf("still at work: %s", p)
 			}
 		}

@@ -130,7 +130,11 @@ func (l *lease) awaitAuto(ctx context.Context, p *place) error {
 			return err
 		}
 		if r.Foreign {
-			// They want to add it themselves, and fail if it is there.
+			// They want to add it themselves, and fail if it is there; which it
+			// would be again by the router's next word.
+			if _, err := p.links.SetSysctl(ctx, "net/ipv6/conf/"+p.Name+"/autoconf", "0"); err != nil {
+				return err
+			}
 			for _, a := range made {
 				if err := p.links.DeleteAddr(ctx, p.Index, a); err != nil {
 					return err
