@@ -121,20 +121,22 @@ func (l *session) at(what, name string, err error) error {
 	return &fs.PathError{Op: what, Path: filepath.Join(l.st.Dir, name), Err: err}
 }
 
+// newLink is the link that takes another's place next. A kill may leave it to GC.
+const newLink = ".tmp"
+
 // replaceLink makes dir/name point to target, wherever it points now.
 func (l *session) replaceLink(dir, target, name string) error {
-	const tmp = ".tmp"
-	err := l.makeLink(dir, target, tmp)
+	err := l.makeLink(dir, target, newLink)
 	if errors.Is(err, unix.EEXIST) { // left by a kill
-		if err := unix.Unlinkat(l.dir, dir+"/"+tmp, 0); err != nil {
-			return l.at("remove", dir+"/"+tmp, err)
+		if err := l.removeLink(dir + "/" + newLink); err != nil {
+			return err
 		}
-		err = l.makeLink(dir, target, tmp)
+		err = l.makeLink(dir, target, newLink)
 	}
 	if err != nil {
 		return err
 	}
-	if err := unix.Renameat(l.dir, dir+"/"+tmp, l.dir, dir+"/"+name); err != nil {
+	if err := unix.Renameat(l.dir, dir+"/"+newLink, l.dir, dir+"/"+name); err != nil {
 		return l.at("make link", dir+"/"+name, err)
 	}
 	return nil

@@ -290,6 +290,9 @@ func (l *session) countQuarantined(sp space) (n uint64, err error) {
 // mendQuarantine makes the index anew from the links, and ends what is over.
 func (l *session) mendQuarantine(now time.Time) error {
 	addrs, err := l.taken()
+	for _, dir := range []string{addrsDir, quarantineDir} {
+		err = errors.Join(err, l.removeLink(dir+"/"+newLink))
+	}
 	if err != nil {
 		return err
 	}

@@ -176,6 +176,10 @@ func TestQuarantineIndex(t *testing.T) {
 			return errors.Join(os.Remove(dir+"/"+nextLink), os.Symlink("nonsense", dir+"/"+nextLink))
 		}},
 		{"more than there is", func(dir string) error { return os.Symlink("/1/2/", dir+"/10.1.0.6") }},
+		{"half replaced", func(dir string) error {
+			other := filepath.Join(filepath.Dir(dir), addrsDir, newLink)
+			return errors.Join(os.Symlink("/1/2/", dir+"/"+newLink), os.Symlink("/1/2/", other))
+		}},
 		{"as it is", func(string) error { return nil }},
 	}
 	for _, tt := range tests {
@@ -204,8 +208,14 @@ func TestQuarantineIndex(t *testing.T) {
 			if got := mustAllocate(t, s, c, Request{Owner: owner("x")}); got != "10.1.0.2/29" {
 				t.Errorf("after the quarantine: %s", got)
 			}
-			if left, err := filepath.Glob(filepath.Join(s.st.Dir, quarantineDir, "*")); err != nil || len(left) > 0 {
-				t.Errorf("left of the index: %v, %v", left, err)
+			if _, err := s.GC(t.Context(), func(Owner) bool { return true }); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Stat(filepath.Join(s.st.Dir, quarantineDir)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the index is left: %v", err)
+			}
+			if _, err := os.Lstat(filepath.Join(s.st.Dir, addrsDir, newLink)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("half a replacement is left: %v", err)
 			}
 		})
 	}

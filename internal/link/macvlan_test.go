@@ -193,12 +193,24 @@ func TestPeers(t *testing.T) {
 		t.Fatalf("Peers: %v, %v", have, err)
 	}
 	for _, p := range ps {
-		if got := have[p.Addr]; got.MAC.String() != p.MAC.String() || got.Src != p.Src {
+		if got := have[p.Addr]; got.MAC.String() != p.MAC.String() || got.Src != p.Src || got.Part {
 			t.Errorf("peer is %+v, want %+v", got, p)
 		}
 	}
 	if got := netnstest.Command(t, host, "ip", "route", "get", "192.0.2.7"); !strings.Contains(got, "dev shim src 192.0.2.1") {
 		t.Errorf("the way there: %s", got)
+	}
+	// What somebody, or a kill, took one half of is still told.
+	netnstest.Command(t, host, "ip", "route", "del", "192.0.2.7")
+	netnstest.Command(t, host, "ip", "neigh", "del", "fd00::7", "dev", "shim")
+	have, err = h.Peers(t.Context(), shim.Index)
+	if err != nil || len(have) != 2 {
+		t.Fatalf("Peers: %v, %v", have, err)
+	}
+	for i, p := range ps {
+		if got := have[p.Addr]; !got.Part || (i == 0) != (got.MAC.String() == p.MAC.String()) {
+			t.Errorf("half a peer is %+v", got)
+		}
 	}
 	for range 2 {
 		for _, p := range ps {

@@ -9,15 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ourRoutes is the protocol of routes that lead to a single peer, so that they
-// are known as ours (linux/rtnetlink.h leaves 64 to 255 free).
+// ourRoutes is the protocol of routes and neighbours of a single peer, so that
+// they are known as ours (linux/rtnetlink.h leaves 64 to 255 free).
 const ourRoutes = 0xb0
+
+// ndaProtocol is NDA_PROTOCOL, which x/sys does not have.
+const ndaProtocol = 12
 
 // A Peer is an address that is reached through a link without asking who has it.
 type Peer struct {
 	Addr netip.Addr
 	MAC  net.HardwareAddr
 	Src  netip.Addr // sender's address of what goes there; the zero Addr: the kernel chooses
+	Part bool       // told by Peers: there is no route, or no MAC
 }
 
 // EnsurePeer makes the route to the peer through the link, and tells the link
@@ -34,6 +38,7 @@ func (h *Handle) EnsurePeer(ctx context.Context, index int, p Peer) error {
 	neigh.b = append(neigh.b, unix.NUD_PERMANENT, 0, 0, 0)
 	neigh.attr(unix.NDA_DST, p.Addr.AsSlice())
 	neigh.attr(unix.NDA_LLADDR, p.MAC)
+	neigh.attr(ndaProtocol, []byte{ourRoutes})
 	route := peerRoute(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, p.Addr)
 	if p.Src.IsValid() {
 		route.attr(unix.RTA_PREFSRC, p.Src.AsSlice())
@@ -76,14 +81,15 @@ func peerRoute(typ, flags uint16, index int, addr netip.Addr) *msg {
 	return m
 }
 
-// Peers returns the peers of the link: those to which there is a route of ours
-// and whose MAC it knows for ever.
+// Peers returns the peers of the link: those to which there is a route of ours,
+// or whose MAC we told it. Who has one of the two only is there in part: after a
+// kill, or because somebody took the other.
 func (h *Handle) Peers(ctx context.Context, index int) (map[netip.Addr]Peer, error) {
 	const what = "list peers"
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	macs := map[netip.Addr]net.HardwareAddr{}
+	macs, all := map[netip.Addr]net.HardwareAddr{}, map[netip.Addr]Peer{}
 	ask := newMsg(unix.RTM_GETNEIGH, unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
 	ask.b = append(ask.b, unix.AF_UNSPEC, 0, 0, 0)
 	ask.u32s(0)
@@ -93,30 +99,34 @@ func (h *Handle) Peers(ctx context.Context, index int) (map[netip.Addr]Peer, err
 		if len(body) < unix.SizeofNdMsg || int(native32(body[4:])) != index || body[8]&unix.NUD_PERMANENT == 0 {
 			return
 		}
-		var addr netip.Addr
-		var mac net.HardwareAddr
+		p := Peer{Part: true}
+		ours := false
 		attrs(body[unix.SizeofNdMsg:], func(typ uint16, data []byte) {
 			switch typ {
 			case unix.NDA_DST:
-				addr, _ = netip.AddrFromSlice(data)
+				p.Addr, _ = netip.AddrFromSlice(data)
 			case unix.NDA_LLADDR:
-				mac = append(net.HardwareAddr{}, data...)
+				p.MAC = append(net.HardwareAddr{}, data...)
+			case ndaProtocol:
+				ours = len(data) == 1 && data[0] == ourRoutes
 			}
 		})
-		macs[addr] = mac
+		macs[p.Addr] = p.MAC
+		if ours {
+			all[p.Addr] = p
+		}
 	})
 	if err != nil {
 		return nil, failure(what, err)
 	}
-	all := map[netip.Addr]Peer{}
 	for _, v6 := range []bool{false, true} {
 		routes, err := h.LinkRoutes(ctx, index, v6)
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range routes {
-			if a := r.Dst.Addr(); r.Protocol == ourRoutes && r.Dst.IsSingleIP() && macs[a] != nil {
-				all[a] = Peer{Addr: a, MAC: macs[a], Src: r.Src}
+			if a := r.Dst.Addr(); r.Protocol == ourRoutes && r.Dst.IsSingleIP() {
+				all[a] = Peer{Addr: a, MAC: macs[a], Src: r.Src, Part: macs[a] == nil}
 			}
 		}
 	}

@@ -48,7 +48,11 @@ func (h *Handle) enterZone(r Room) error {
 	if rules, has, err := h.zone(r.Bridge); err != nil || !rules || has {
 		return err
 	}
-	return h.firewallCmd("--zone="+r.zone(), "--change-interface="+r.Bridge)
+	err := h.firewallCmd("--zone="+r.zone(), "--add-interface="+r.Bridge)
+	if err != nil && strings.Contains(err.Error(), "ZONE_CONFLICT") {
+		return nil // the user has chosen one since we looked
+	}
+	return err
 }
 
 func (h *Handle) leaveZone(r Room) error {

@@ -169,7 +169,7 @@ func (s *survey) diffHostAccess(ctx context.Context, ds *endpoint.Differences, n
 	}
 	for _, a := range e.Addrs {
 		want := link.Peer{Addr: a.Addr(), MAC: mac, Src: sourceFor(a.Addr(), srcs)}
-		if got, ok := have[a.Addr()]; !ok {
+		if got, ok := have[a.Addr()]; !ok || got.Part {
 			ds.Link(name, "peer", "", peerText(want))
 		} else {
 			ds.Link(name, "peer", peerText(got), peerText(want))

@@ -49,8 +49,10 @@ func lines(texts ...string) []string {
 		for l := range strings.Lines(t) {
 			// What counts down is not a difference.
 			l, _, _ = strings.Cut(strings.TrimSpace(l), " expires")
-			// The kernel makes these some time after their link is up.
-			if !strings.Contains(l, "fe80:") && !strings.Contains(l, "ff00::/8") {
+			// The kernel makes these some time after their link is up; the
+			// addresses themselves are looked at apart.
+			late := strings.HasPrefix(l, "local ") && strings.Contains(l, "::") && strings.Contains(l, "proto kernel")
+			if !late && !strings.Contains(l, "fe80:") && !strings.Contains(l, "ff00::/8") {
 				all = append(all, l)
 			}
 		}
@@ -71,7 +73,9 @@ func (h *host) links() []string {
 	h.parse(&links, "ip", "-j", "-d", "link")
 	var all []string
 	for _, l := range links {
-		all = append(all, fmt.Sprintf("%s kind=%s mac=%s mtu=%d master=%s %s", l.Ifname, l.Linkinfo.Kind, l.Address, l.MTU, l.Master, strings.Join(l.Flags, ",")))
+		// The kernel tells of a carrier some time after it came.
+		flags := slices.DeleteFunc(l.Flags, func(f string) bool { return f == "NO-CARRIER" || f == "LOWER_UP" })
+		all = append(all, fmt.Sprintf("%s kind=%s mac=%s mtu=%d master=%s %s", l.Ifname, l.Linkinfo.Kind, l.Address, l.MTU, l.Master, strings.Join(flags, ",")))
 	}
 	slices.Sort(all)
 	return all
