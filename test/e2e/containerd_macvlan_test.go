@@ -46,6 +46,7 @@ func testContainerdMacvlan(t *testing.T, dir, install, other string) {
 		f    func(h *criHost)
 	}{
 		{"second interface", criSecondInterface},
+		{"device", criDevice},
 		{"guide", func(h *criHost) { criMacvlanGuide(h, g) }},
 		{"reach", criMacvlanReach},
 		{"bandwidth", criMacvlanBandwidth},
@@ -63,31 +64,82 @@ func testContainerdMacvlan(t *testing.T, dir, install, other string) {
 	}
 }
 
-// criSecondInterface: containerd gives a pod an interface of each of as many
-// networks as it is told to read.
-func criSecondInterface(h *criHost) {
+// beside has containerd give each pod an interface of a second network, that of
+// the conflist, while f runs: of as many as it is told to read.
+func (h *criHost) beside(conflist string, f func()) {
+	h.t.Helper()
+	h.write("/etc/cni/net.d/20-second.conflist", conflist)
 	h.sh(`cd /etc/containerd && cp config.toml config.bak && if grep -q 'use_internal_loopback' config.toml; then
 	sed -i "/use_internal_loopback/a max_conf_num = 2" config.toml
 elif grep -q 'bin_dir' config.toml; then sed -i '/bin_dir/a max_conf_num = 2' config.toml
-else printf '[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "/usr/lib/cni"\nmax_conf_num = 2\n' >>config.toml; fi
-sed 's/"isDefaultGateway": true,//' ` + h.dir + `/clone/docs/examples/lan.conflist >/etc/cni/net.d/20-lan.conflist`)
+else printf '[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "/usr/lib/cni"\nmax_conf_num = 2\n' >>config.toml; fi`)
 	h.stop("containerd", "TERM")
 	h.startContainerd()
-	a, b := h.pod(podConfig("a")), h.pod(podConfig("b"))
-	if len(a.addrs) != 2 || !strings.HasPrefix(a.addrs[0], "10.1.0.") {
-		h.t.Errorf("containerd says that the pod has %q, want its addresses of the first network", a.addrs)
-	}
-	lan := a.linkAddr("eth1", "192.0.2.")
-	a.mustReach(append(b.addrs, outside4, outside6, host4, host6, b.linkAddr("eth1", "192.0.2."))...)
-	h.beyond().reached(true, lan, a.linkAddr("eth1", "2001:db8::"))
-	h.itself().reached(true, lan)
-	if route := a.as().run("ip", "route", "show", "default"); !strings.Contains(route, "eth0") {
-		h.t.Errorf("the default route is %s, want it by eth0", route)
-	}
+	f()
 	h.removeAll()
-	h.sh("rm /etc/cni/net.d/20-lan.conflist; cd /etc/containerd; mv config.bak config.toml; bowline-macvlan prune")
+	h.sh("rm /etc/cni/net.d/20-second.conflist; cd /etc/containerd; mv config.bak config.toml")
 	h.stop("containerd", "TERM")
 	h.startContainerd()
+}
+
+// criSecondInterface: a pod is on its network and on the LAN.
+func criSecondInterface(h *criHost) {
+	example := h.sh(`sed 's/"isDefaultGateway": true,//' ` + h.dir + `/clone/docs/examples/lan.conflist`)
+	h.beside(example, func() {
+		a, b := h.pod(podConfig("a")), h.pod(podConfig("b"))
+		if len(a.addrs) != 2 || !strings.HasPrefix(a.addrs[0], "10.1.0.") {
+			h.t.Errorf("containerd says that the pod has %q, want its addresses of the first network", a.addrs)
+		}
+		lan := a.linkAddr("eth1", "192.0.2.")
+		a.mustReach(append(b.addrs, outside4, outside6, host4, host6, b.linkAddr("eth1", "192.0.2."))...)
+		h.beyond().reached(true, lan, a.linkAddr("eth1", "2001:db8::"))
+		h.itself().reached(true, lan)
+		if route := a.as().run("ip", "route", "show", "default"); !strings.Contains(route, "eth0") {
+			h.t.Errorf("the default route is %s, want it by eth0", route)
+		}
+	})
+	h.sh("bowline-macvlan prune")
+}
+
+// criDevice: a pod has a NIC of the host beside its network, which another one
+// does not get, and which comes back, also from a pod whose namespace is gone.
+func criDevice(h *criHost) {
+	lan := h.nic("nic0")
+	before := h.snapshot().withoutMarks()
+	home := func(when string) {
+		h.t.Helper()
+		h.eventually("containerd", func() error {
+			s := h.snapshot().withoutMarks()
+			for _, kind := range []string{"link", "address", "route", "mount"} {
+				if d := diff(snapshot{kind: before[kind]}, snapshot{kind: s[kind]}); d != "" {
+					return fmt.Errorf("%s: the NIC is not back as it was:\n%s", when, d)
+				}
+			}
+			return nil
+		})
+	}
+	h.beside(`{"cniVersion": "1.0.0", "name": "nic", "plugins": [{"type": "bowline-host", "device": "nic0"}]}`, func() {
+		a := h.pod(podConfig("a"))
+		a.mustReach("198.51.100.9", "10.1.0.1", outside4)
+		a.linkAddr("eth1", "198.51.100.1")
+		if _, err := h.tryPod(podConfig("b")); err == nil || !strings.Contains(err.Error(), "the NIC nic0 is held by") {
+			h.t.Errorf("a second pod: %v, want who has the NIC", err)
+		}
+		a.stop()
+		a.remove()
+		h.sh("bowline-bridge prune")
+		home("a pod removed")
+
+		c := h.pod(podConfig("c"))
+		h.sh("umount " + c.netns + " && rm " + c.netns)
+		c.stop()
+		c.remove()
+		h.sh("bowline-bridge prune")
+		home("a pod removed whose namespace was gone")
+	})
+	h.run("ip", "link", "del", "nic0")
+	lan.end()
+	h.sh("bowline-host prune")
 }
 
 // linkAddr returns the address of the pod's link that begins so.
