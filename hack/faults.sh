@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 log=.cache/faults.log
 run=()
 [ "$(id -u)" = 0 ] || run=(-exec "sudo -E")
-BOWLINE_FAULTS=long go test "${run[@]}" -count=1 -timeout 90m -v -run 'TestFaults|TestDocker/^faults$' ./test/e2e 2>&1 |
+BOWLINE_FAULTS=long go test "${run[@]}" -count=1 -timeout 90m -v -run 'TestFaults$|TestDocker$/^faults$' ./test/e2e 2>&1 |
 	tee "$log" | grep --line-buffered -E '^ *(---|[a-z_]+_test.go)'
 # The tables of all tests become one.
 awk '
