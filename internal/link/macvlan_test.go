@@ -180,7 +180,11 @@ func TestPeers(t *testing.T) {
 		{Addr: netip.MustParseAddr("192.0.2.7"), MAC: mac(t, "02:00:00:00:00:07"), Src: netip.MustParseAddr("192.0.2.1")},
 		{Addr: netip.MustParseAddr("fd00::7"), MAC: mac(t, "02:00:00:00:00:07")},
 	}
-	before := netnstest.Command(t, host, "ip", "route") + netnstest.Command(t, host, "ip", "-6", "route") + netnstest.Command(t, host, "ip", "neigh")
+	// Of the parent the kernel makes an IPv6 route some time after it is up.
+	state := func() string {
+		return netnstest.Command(t, host, "ip", "route") + netnstest.Command(t, host, "ip", "-6", "route", "show", "dev", "shim") + netnstest.Command(t, host, "ip", "neigh")
+	}
+	before := state()
 	for range 2 {
 		for _, p := range ps {
 			if err := h.EnsurePeer(t.Context(), shim.Index, p); err != nil {
@@ -219,7 +223,7 @@ func TestPeers(t *testing.T) {
 			}
 		}
 	}
-	if after := netnstest.Command(t, host, "ip", "route") + netnstest.Command(t, host, "ip", "-6", "route") + netnstest.Command(t, host, "ip", "neigh"); after != before {
+	if after := state(); after != before {
 		t.Errorf("it is not as it was\nbefore:\n%s\nafter:\n%s", before, after)
 	}
 }
