@@ -47,6 +47,9 @@ var rooms = []room{
 	{"internal/cni", []string{"", "ipam", "internal/dhcp", "internal/jsontext", "internal/state", "internal/meter", "internal/plan", "internal/journal", "internal/link", "internal/netns", "internal/socket", "internal/undo"}, "a face knows the contract, never a driver"},
 	{"internal/cnm", []string{"", "ipam", "internal/dhcp", "internal/state", "internal/meter", "internal/journal", "internal/link", "internal/netns", "internal/socket", "internal/undo"}, "a face knows the contract, never a driver"},
 	{"internal/plugin", []string{"", "ipam", "internal/prefault", "internal/cni", "internal/cnm", "internal/socket", "internal/state", "internal/meter", "internal/plan", "internal/journal", "internal/netns", "internal/link"}, "the main of every plugin holds a driver behind the faces"},
+	{"internal/cluster", []string{""}, "what nodes share: an interface, its keys and the watch that all stores have in common"},
+	{"internal/cluster/memory", []string{"", "internal/cluster"}, "a store; it knows no other"},
+	{"internal/cluster/clustertest", []string{"", "internal/cluster"}, "what every store must do, said once"},
 	{"internal/drivertest", []string{"", "internal/netns", "internal/netns/netnstest", "internal/link", "internal/nft", "internal/state", "internal/undo"}, "what every driver must do, said once"},
 	{"internal/tune", []string{"", "internal/link"}, "options that several drivers have, and what they mean in a sandbox"},
 	{"internal/endpoint", []string{"", "internal/plugin", "internal/tune", "internal/link", "internal/nft", "internal/plan"}, "what drivers share about endpoints; nothing of one kind of network"},
@@ -80,7 +83,7 @@ var owners = []struct {
 	{"unsafe", []string{"internal/link", "internal/nft", "internal/netns", "internal/prefault", "internal/meter"}, "system calls, and memory that processes share"},
 }
 
-// unlinked is what a CNI executable must not link, because process start is
+// unlinked is what a CNI executable, or a lean room, must not link, because process start is
 // most of what an attachment costs. A package named in via may import it.
 var unlinked = []struct {
 	path string
@@ -94,12 +97,17 @@ var unlinked = []struct {
 	{"github.com/spf13/cobra", nil, "a CNI executable has no command tree"},
 	{"go.opentelemetry.io/otel", nil, "0.3 ms; trace context is passed on as text"},
 	{"google.golang.org/grpc", nil, "2.5 ms"},
+	{"go.etcd.io", nil, "5 ms; an agent holds the client"},
 	{"github.com/insomniacslk/dhcp", []string{"internal/dhcp/wire"}, "0.2 ms; plugins ask the daemon"},
 	{"github.com/prometheus", nil, "net/http and much else"},
 }
 
 // executables are the binaries that engines start once per attachment.
 var executables = []string{"plugins/bridge", "plugins/macvlan", "plugins/host", "ipam/bowline-ipam", "ipam/bowline-dhcp"}
+
+// lean are rooms that executables may link: what is not linked there is neither
+// by whoever knows the cluster's store by its interface.
+var lean = []string{"internal/cluster", "internal/cluster/memory"}
 
 type pkg struct {
 	ImportPath   string
@@ -187,10 +195,11 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// TestLinked follows what each CNI executable links from its main package.
+// TestLinked follows what each CNI executable links from its main package, and
+// what each lean room does.
 func TestLinked(t *testing.T) {
 	t.Parallel()
-	for _, exe := range executables {
+	for _, exe := range slices.Concat(executables, lean) {
 		if _, err := os.Stat(exe); err != nil {
 			t.Errorf("%s is not there", exe)
 			continue
