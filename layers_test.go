@@ -49,6 +49,8 @@ var rooms = []room{
 	{"internal/plugin", []string{"", "ipam", "internal/prefault", "internal/cni", "internal/cnm", "internal/socket", "internal/state", "internal/meter", "internal/plan", "internal/journal", "internal/netns", "internal/link"}, "the main of every plugin holds a driver behind the faces"},
 	{"internal/cluster", []string{""}, "what nodes share: an interface, its keys and the watch that all stores have in common"},
 	{"internal/cluster/memory", []string{"", "internal/cluster"}, "a store; it knows no other"},
+	{"internal/cluster/etcd", []string{"", "internal/cluster"}, "a store; it knows no other"},
+	{"internal/cluster/member", []string{""}, "a server, whose clients are as everybody's"},
 	{"internal/cluster/clustertest", []string{"", "internal/cluster"}, "what every store must do, said once"},
 	{"internal/drivertest", []string{"", "internal/netns", "internal/netns/netnstest", "internal/link", "internal/nft", "internal/state", "internal/undo"}, "what every driver must do, said once"},
 	{"internal/tune", []string{"", "internal/link"}, "options that several drivers have, and what they mean in a sandbox"},
@@ -79,7 +81,10 @@ var owners = []struct {
 	{"github.com/insomniacslk/dhcp", []string{"internal/dhcp/wire"}, "one room speaks DHCP"},
 	{"github.com/prometheus", []string{"runtime/metrics", "test/e2e"}, "metrics are served by the command line, whose start nobody waits for"},
 	{"k8s.io/cri-api", []string{"test/e2e"}, "the tests speak to containerd as the kubelet does"},
-	{"google.golang.org/grpc", []string{"test/e2e"}, "the tests speak to containerd as the kubelet does"},
+	{"google.golang.org/grpc", []string{"test/e2e", "internal/cluster/etcd"}, "the tests speak to containerd as the kubelet does; etcd answers with its codes"},
+	{"go.etcd.io/etcd/server", []string{"internal/cluster/member"}, "30 MB that only who runs a member links"},
+	{"go.etcd.io/etcd", []string{"internal/cluster/etcd", "internal/cluster/member"}, "all others know the store by internal/cluster"},
+	{"go.uber.org/zap", []string{"internal/cluster/etcd", "internal/cluster/member"}, "etcd's logger, for etcd"},
 	{"unsafe", []string{"internal/link", "internal/nft", "internal/netns", "internal/prefault", "internal/meter"}, "system calls, and memory that processes share"},
 }
 
@@ -97,7 +102,7 @@ var unlinked = []struct {
 	{"github.com/spf13/cobra", nil, "a CNI executable has no command tree"},
 	{"go.opentelemetry.io/otel", nil, "0.3 ms; trace context is passed on as text"},
 	{"google.golang.org/grpc", nil, "2.5 ms"},
-	{"go.etcd.io", nil, "5 ms; an agent holds the client"},
+	{"go.etcd.io/etcd", nil, "5 ms; an agent holds the client"},
 	{"github.com/insomniacslk/dhcp", []string{"internal/dhcp/wire"}, "0.2 ms; plugins ask the daemon"},
 	{"github.com/prometheus", nil, "net/http and much else"},
 }

@@ -8,9 +8,10 @@ import (
 )
 
 // What a transaction may hold, so that each store takes what another does. A
-// stock etcd takes 128 operations and 1.5 MiB.
+// stock etcd takes 128 comparisons or operations and 1.5 MiB; a check is two
+// comparisons.
 const (
-	MaxParts = 128       // checks, and as many operations
+	MaxParts = 64        // checks, and as many operations
 	MaxKey   = 1 << 10   // bytes
 	MaxValue = 256 << 10 // bytes
 	MaxTxn   = 1 << 20   // bytes of all its keys and values
