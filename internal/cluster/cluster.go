@@ -14,8 +14,11 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
+
+	"github.com/bowline-net/bowline"
 )
 
 // Causes that callers tell apart, beside those of package bowline.
@@ -62,7 +65,8 @@ type Source interface {
 	// List returns what is at a key or, if at ends in "/", below it: now, which
 	// is after all that was committed before, if revision is 0, or as it was
 	// then. It returns ErrCompacted if the store has forgotten that revision, and
-	// an error that wraps [bowline.ErrUnknown] if it has not come to it.
+	// an error that wraps [bowline.ErrUnknown] if it has not come to it. An empty
+	// at, and a revision below 0, is invalid.
 	List(ctx context.Context, at string, revision int64) (View, error)
 
 	// Stream begins to say what changed at, or below, at after a revision.
@@ -135,6 +139,15 @@ type Lease interface {
 	// Revoke ends it, with all that was put under it. Revoking a lost lease
 	// succeeds.
 	Revoke(ctx context.Context) error
+}
+
+// ValidList returns nil, or an error that wraps [bowline.ErrInvalid] and says
+// what of a list no store takes. Implementations call it first.
+func ValidList(at string, revision int64) error {
+	if at == "" || revision < 0 {
+		return fmt.Errorf("%w: list %q at %d: want a key, or a prefix that ends in a slash, at a revision or 0", bowline.ErrInvalid, at, revision)
+	}
+	return nil
 }
 
 // Within reports whether key is in the range at: that very key, or below it if

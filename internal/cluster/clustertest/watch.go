@@ -38,6 +38,10 @@ func listAtRevision(t *testing.T, c Cluster) {
 	last := views[3].Head.Revision
 	_, err := s.List(patient(t), at(t), last+1000)
 	wantErr(t, "list at a revision to come", err, bowline.ErrUnknown)
+	_, err = s.List(patient(t), "", 0)
+	wantErr(t, "list of nothing", err, bowline.ErrInvalid)
+	_, err = s.List(patient(t), at(t), -1)
+	wantErr(t, "list at no revision", err, bowline.ErrInvalid)
 	c.Compact(t, last)
 	if got, err := s.List(patient(t), at(t), last); err != nil || !maps.Equal(got.Entries, views[3].Entries) {
 		t.Errorf("list at the revision of the compaction is %v, %v", got, err)

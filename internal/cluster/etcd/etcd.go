@@ -174,13 +174,16 @@ func (s *Store) usable(ctx context.Context) error {
 	return nil
 }
 
-// spawn runs f beside, until Close at the latest, unless that was called.
-func (s *Store) spawn(f func()) {
+// spawn runs f beside, until Close at the latest, and reports whether it does:
+// not once that was called.
+func (s *Store) spawn(f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ctx.Err() == nil {
-		s.wg.Go(f)
+	if s.ctx.Err() != nil {
+		return false
 	}
+	s.wg.Go(f)
+	return true
 }
 
 // Close does what [cluster.Store] says.

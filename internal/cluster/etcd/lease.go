@@ -38,7 +38,9 @@ func (s *Store) Grant(ctx context.Context, ttl time.Duration) (cluster.Lease, er
 		return nil, s.explain(ctx, "grant a lease", err)
 	}
 	l := &lease{store: s, id: r.ID, ttl: time.Duration(r.TTL) * time.Second, lost: make(chan struct{})}
-	s.spawn(func() { l.keep(asked.Add(l.ttl)) })
+	if !s.spawn(func() { l.keep(asked.Add(l.ttl)) }) {
+		l.lose()
+	}
 	return l, nil
 }
 

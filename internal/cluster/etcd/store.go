@@ -52,6 +52,9 @@ func (s *Store) Commit(ctx context.Context, t cluster.Txn) (cluster.Result, erro
 
 // List does what [cluster.Source] says.
 func (s *Store) List(ctx context.Context, at string, revision int64) (cluster.View, error) {
+	if err := cluster.ValidList(at, revision); err != nil {
+		return cluster.View{}, err
+	}
 	if err := s.usable(ctx); err != nil {
 		return cluster.View{}, err
 	}

@@ -84,6 +84,9 @@ func (c *Client) Commit(ctx context.Context, t cluster.Txn) (cluster.Result, err
 
 // List does what [cluster.Source] says.
 func (c *Client) List(ctx context.Context, at string, revision int64) (cluster.View, error) {
+	if err := cluster.ValidList(at, revision); err != nil {
+		return cluster.View{}, err
+	}
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()
 	if err := c.reach(ctx); err != nil {
