@@ -48,7 +48,9 @@ type Config struct {
 	Log string // a file for warnings; none if empty
 
 	Heartbeat time.Duration // between members; 100 ms if 0. Elections take ten of them
-	NoSync    bool          // for tests: do not wait for the disk. A power cut loses data
+	// For tests: neither wait for the disk, so that a power cut loses data, nor
+	// make passwords hard to guess from it.
+	Quick bool
 }
 
 // retention is for how long old revisions can be listed, and watches that were
@@ -153,7 +155,9 @@ func (c Config) etcd() (*embed.Config, error) {
 		config.TickMs = uint(c.Heartbeat / time.Millisecond)
 		config.ElectionMs = 10 * config.TickMs
 	}
-	config.UnsafeNoFsync = c.NoSync
+	if c.Quick {
+		config.UnsafeNoFsync, config.BcryptCost = true, 4 // the least that there is
+	}
 	return config, nil
 }
 

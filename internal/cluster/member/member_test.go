@@ -121,7 +121,7 @@ func config(t *testing.T, p pki, name string) Config {
 	t.Helper()
 	return Config{
 		Name: name, Dir: filepath.Join(t.TempDir(), "data"), Client: free(t), Peer: free(t), Token: t.Name(),
-		CA: p.ca, Cert: p.cert, Key: p.key, Heartbeat: 50 * time.Millisecond, NoSync: true,
+		CA: p.ca, Cert: p.cert, Key: p.key, Heartbeat: 50 * time.Millisecond, Quick: true,
 	}
 }
 
