@@ -64,6 +64,8 @@ func (l *lease) Revoke(ctx context.Context) error {
 // keep renews the lease, which is certain until a time, until it is lost.
 func (l *lease) keep(until time.Time) {
 	defer l.lose()
+	line := line{store: l.store, id: l.id}
+	defer line.hangUp()
 	wait := time.NewTimer(l.ttl / 3)
 	defer wait.Stop()
 	for {
@@ -78,7 +80,7 @@ func (l *lease) keep(until time.Time) {
 		if !asked.Before(until) {
 			return
 		}
-		switch ttl, err := l.renew(until); {
+		switch ttl, err := line.renew(min(l.ttl/3, until.Sub(asked))); {
 		case err == nil:
 			until = asked.Add(ttl)
 			wait.Reset(ttl / 3)
@@ -90,23 +92,52 @@ func (l *lease) keep(until time.Time) {
 	}
 }
 
-// renew asks once, and returns how long the lease lasts from then.
-func (l *lease) renew(until time.Time) (time.Duration, error) {
-	ctx, cancel := context.WithDeadline(l.store.ctx, until)
-	defer cancel()
-	ask, err := pb.NewLeaseClient(l.store.client.ActiveConnection()).LeaseKeepAlive(ctx)
+// A line is a stream of renewals. It stays open, for with a password each new
+// one is a login, which is much work for the server.
+type line struct {
+	store  *Store
+	id     clientv3.LeaseID
+	stream pb.Lease_LeaseKeepAliveClient // nil: none is open
+	cancel context.CancelFunc
+}
+
+// renew asks once, and returns how long the lease lasts from then. It fails
+// after patience, so that the next try can find another member.
+func (l *line) renew(patience time.Duration) (time.Duration, error) {
+	ttl, err := l.ask(patience)
 	if err != nil {
+		l.hangUp()
 		return 0, cause(err)
 	}
-	if err := ask.Send(&pb.LeaseKeepAliveRequest{ID: int64(l.id)}); err != nil {
-		return 0, cause(err)
-	}
-	answer, err := ask.Recv()
-	switch {
-	case err != nil:
-		return 0, cause(err)
-	case answer.TTL <= 0:
+	if ttl <= 0 {
 		return 0, cluster.ErrLeaseLost
 	}
-	return time.Duration(answer.TTL) * time.Second, nil
+	return time.Duration(ttl) * time.Second, nil
+}
+
+func (l *line) ask(patience time.Duration) (ttl int64, err error) {
+	var ctx context.Context
+	if l.cancel == nil {
+		ctx, l.cancel = context.WithCancel(l.store.ctx)
+	}
+	late := time.AfterFunc(patience, l.cancel)
+	defer late.Stop()
+	if l.stream == nil {
+		if l.stream, err = pb.NewLeaseClient(l.store.client.ActiveConnection()).LeaseKeepAlive(ctx); err != nil {
+			return 0, err
+		}
+	}
+	if err := l.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(l.id)}); err != nil {
+		return 0, err
+	}
+	answer, err := l.stream.Recv()
+	return answer.GetTTL(), err
+}
+
+// hangUp ends the stream, if there is one.
+func (l *line) hangUp() {
+	if l.cancel != nil {
+		l.cancel()
+	}
+	l.stream, l.cancel = nil, nil
 }
