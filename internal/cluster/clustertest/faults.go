@@ -253,9 +253,12 @@ func restored(t *testing.T, c Cluster) {
 	awaitReach(t, s)
 	commit(t, s, cluster.Put(at(t)+"a", "2"), cluster.Put(at(t)+"c", "2"))
 	commit(t, s, cluster.Delete(at(t)+"b"))
-	watch := follow(t, s, at(t))
+	far, cut := c.Client(t)
+	watch := follow(t, far, at(t))
 	known := watch.head
+	cut(true) // so that nobody says goodbye
 	restore(t)
+	cut(false)
 	awaitReach(t, s)
 	change := watch.next()
 	if !change.Relisted || !change.Rewound || len(change.Events) != 3 {

@@ -6,13 +6,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/cluster"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -107,5 +111,31 @@ func TestNobody(t *testing.T) {
 	_, err := Dial(ctx, Config{Endpoints: []string{"http://127.0.0.1:1"}})
 	if !errors.Is(err, bowline.ErrUnavailable) || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("error is %v", err)
+	}
+}
+
+// TestBatch reads what a member may say, by a stream that has come to 10.
+func TestBatch(t *testing.T) {
+	t.Parallel()
+	header := func(n int64) *pb.ResponseHeader { return &pb.ResponseHeader{ClusterId: 1, RaftTerm: 2, Revision: n} }
+	put := &clientv3.Event{Type: clientv3.EventTypePut, Kv: &mvccpb.KeyValue{Key: []byte("/a"), Value: []byte("1"), ModRevision: 11}}
+	gone := &clientv3.Event{Type: clientv3.EventTypeDelete, Kv: &mvccpb.KeyValue{Key: []byte("/b"), ModRevision: 12}}
+	for _, tt := range []struct {
+		name string
+		says clientv3.WatchResponse
+		want int64
+	}{
+		{"created, with more to come", clientv3.WatchResponse{Header: header(50), Created: true}, 10},
+		{"created, by a store that is behind", clientv3.WatchResponse{Header: header(8), Created: true}, 8},
+		{"events, with more to come", clientv3.WatchResponse{Header: header(50), Events: []*clientv3.Event{put, gone}}, 12},
+		{"progress", clientv3.WatchResponse{Header: header(50)}, 50},
+	} {
+		b := (&stream{after: 10}).batch(tt.says)
+		if want := (cluster.Head{Cluster: 1, Term: 2, Revision: tt.want}); b.Head != want || len(b.Steps) != len(tt.says.Events) {
+			t.Errorf("%s: %+v, want a head of %+v", tt.name, b, want)
+		}
+		if want := []cluster.Step{{Key: "/a", Entry: cluster.Entry{Value: "1", Modified: 11}}, {Key: "/b"}}; len(b.Steps) > 0 && !slices.Equal(b.Steps, want) {
+			t.Errorf("%s: steps are %+v, want %+v", tt.name, b.Steps, want)
+		}
 	}
 }
