@@ -255,13 +255,14 @@ func restored(t *testing.T, c Cluster) {
 	commit(t, s, cluster.Delete(at(t)+"b"))
 	far, cut := c.Client(t)
 	watch := follow(t, far, at(t))
+	watch.silent(s, at(t)+"e") // so that it streams
 	known := watch.head
 	cut(true) // so that nobody says goodbye
 	restore(t)
 	cut(false)
 	awaitReach(t, s)
 	change := watch.next()
-	if !change.Relisted || !change.Rewound || len(change.Events) != 3 {
+	if !change.Relisted || !change.Rewound || len(change.Events) != 4 {
 		t.Errorf("change is %+v, want that the store was rewound", change)
 	}
 	if !maps.Equal(watch.entries, was.Entries) {

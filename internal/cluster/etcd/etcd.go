@@ -3,8 +3,8 @@
 //
 // The client that etcd ships connects again by itself and does not say so, and
 // waits in silence on a store that was restored to before what it has seen. So
-// all answers carry the store's head, which is compared; a silent watch is asked
-// how far it is; and once in a long while each watch is listed and compared, for
+// all answers carry the store's head, which is compared; the store is asked how
+// far it is; and once in a long while each watch is listed and compared, for
 // what no head tells.
 package etcd
 
@@ -36,7 +36,7 @@ type Config struct {
 
 	User, Password string // optional, with https only
 
-	Probe time.Duration // how often silent watches are asked how far they are; 5 s if 0
+	Probe time.Duration // how often the store is asked how far it is; 5 s if 0
 	Audit time.Duration // after how long, about, a watch is listed and compared; 10 min if 0
 }
 
@@ -52,6 +52,8 @@ type Store struct {
 
 	mu      sync.Mutex // so that nothing is spawned once Close waits; and streams
 	streams int        // open ones
+	seen    cluster.Head
+	rewound chan struct{} // closed, and made anew, when the store is not as far as seen
 }
 
 var _ cluster.Store = (*Store)(nil)
@@ -74,7 +76,7 @@ func Dial(ctx context.Context, c Config) (*Store, error) {
 		_ = client.Close() // it has served nobody
 		return nil, fmt.Errorf("cluster at %q: %w", c.Endpoints, err)
 	}
-	s := &Store{client: client, probe: or(c.Probe, 5*time.Second), audit: or(c.Audit, 10*time.Minute)}
+	s := &Store{client: client, rewound: make(chan struct{}), probe: or(c.Probe, 5*time.Second), audit: or(c.Audit, 10*time.Minute)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.spawn(s.probeStreams)
 	return s, nil

@@ -20,6 +20,7 @@ type stream struct {
 	opened  chan clientv3.WatchChan // gives what follows, once it is there
 	answers clientv3.WatchChan
 	audit   *time.Timer
+	rewound <-chan struct{} // closed when a probe says so
 }
 
 // Stream does what [cluster.Source] says. It does not wait for the connection.
@@ -34,20 +35,19 @@ func (s *Store) Stream(ctx context.Context, at string, after cluster.Head) (clus
 	s.spawn(func() { st.opened <- s.client.Watch(own, at, options...) })
 	// Spread, so that nodes which began together do not list together for ever.
 	st.audit = time.NewTimer(s.audit*3/4 + time.Duration(rand.Int64N(int64(s.audit/2)+1)))
-	s.count(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams++
+	st.rewound = s.rewound
 	return st, nil
 }
 
 func (st *stream) Close() {
 	st.audit.Stop()
 	st.cancel()
-	st.store.count(-1)
-}
-
-func (s *Store) count(n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.streams += n
+	st.store.mu.Lock()
+	defer st.store.mu.Unlock()
+	st.store.streams--
 }
 
 // Next does what [cluster.Stream] says.
@@ -62,7 +62,11 @@ func (st *stream) Next(ctx context.Context) (cluster.Batch, error) {
 			case r.Err() != nil:
 				return cluster.Batch{}, st.store.explain(ctx, "watch", r.Err())
 			}
-			return st.batch(r), nil
+			b := st.batch(r)
+			st.store.saw(b.Head)
+			return b, nil
+		case <-st.rewound:
+			return cluster.Batch{}, cluster.ErrRelist
 		case <-st.audit.C:
 			return cluster.Batch{}, cluster.ErrRelist
 		case <-ctx.Done():
@@ -96,8 +100,18 @@ func (st *stream) batch(r clientv3.WatchResponse) cluster.Batch {
 	return b
 }
 
-// probeStreams asks how far the store is while there are streams. All answers
-// come in the streams themselves, after the events that were before.
+// saw remembers how far a stream has come.
+func (s *Store) saw(h cluster.Head) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.Follows(s.seen) {
+		s.seen = h
+	}
+}
+
+// probeStreams asks how far the store is while there are streams, and has all of
+// them list again if it is not as far as they were before. The streams' own
+// progress does not tell: etcd says nothing to a watch that is ahead of it.
 func (s *Store) probeStreams() {
 	tick := time.NewTicker(s.probe)
 	defer tick.Stop()
@@ -108,13 +122,21 @@ func (s *Store) probeStreams() {
 			return
 		}
 		s.mu.Lock()
-		open := s.streams
+		open, seen := s.streams, s.seen
 		s.mu.Unlock()
 		if open == 0 {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(s.ctx), s.probe)
-		_ = s.client.RequestProgress(ctx) // whoever reads the stream learns what is wrong with it
+		ctx, cancel := context.WithTimeout(s.ctx, s.probe)
+		r, err := s.client.Get(ctx, cluster.Root+string(cluster.KindCluster), clientv3.WithCountOnly())
 		cancel()
+		if err != nil || head(r.Header).Follows(seen) {
+			continue // whoever reads a stream learns what is wrong with the connection
+		}
+		s.mu.Lock()
+		s.seen = head(r.Header)
+		close(s.rewound)
+		s.rewound = make(chan struct{})
+		s.mu.Unlock()
 	}
 }

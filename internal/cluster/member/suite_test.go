@@ -115,8 +115,25 @@ func TestOne(t *testing.T) {
 	t.Parallel()
 	p := newPKI(t)
 	c := config(t, p, "a")
-	m := start(t, c)[0]
+	backup := restorable(t, c)
 	protect(t, admin(t, p, "", c))
+	clustertest.Run(t, clustertest.Cluster{
+		Client: func(t *testing.T) (cluster.Store, func(bool)) {
+			ours := client(p, c)
+			ours.User, ours.Password = "node", "node"
+			return dial(t, ours)
+		},
+		Compact: compact(admin(t, p, "root", c)),
+		Backup:  backup,
+	})
+}
+
+// restorable starts a member, and returns what copies its directory and brings
+// the copy back: the same cluster, at an older revision.
+func restorable(t *testing.T, c Config) (backup func(*testing.T) func(*testing.T)) {
+	t.Helper()
+	m := start(t, c)[0]
+	t.Cleanup(func() { stop(t, m) })
 	restart := func(t *testing.T, change func()) {
 		stop(t, m)
 		change()
@@ -125,28 +142,55 @@ func TestOne(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Cleanup(func() { stop(t, m) })
-	// The client's word for its password is as old as the member's start.
-	clustertest.Run(t, clustertest.Cluster{
-		Client: func(t *testing.T) (cluster.Store, func(bool)) {
-			ours := client(p, c)
-			ours.User, ours.Password = "node", "node"
-			return dial(t, ours)
-		},
-		Compact: compact(admin(t, p, "root", c)),
-		Backup: func(t *testing.T) func(*testing.T) {
-			saved := filepath.Join(t.TempDir(), "saved")
-			restart(t, func() { copyDir(t, saved, c.Dir) })
-			return func(t *testing.T) {
-				restart(t, func() {
-					if err := os.RemoveAll(c.Dir); err != nil {
-						t.Fatal(err)
-					}
-					copyDir(t, c.Dir, saved)
-				})
-			}
-		},
-	})
+	return func(t *testing.T) func(*testing.T) {
+		saved := filepath.Join(t.TempDir(), "saved")
+		restart(t, func() { copyDir(t, saved, c.Dir) })
+		return func(t *testing.T) {
+			restart(t, func() {
+				if err := os.RemoveAll(c.Dir); err != nil {
+					t.Fatal(err)
+				}
+				copyDir(t, c.Dir, saved)
+			})
+		}
+	}
+}
+
+// TestProbe restores a store behind the back of a watch, whose client connects
+// again by itself and without a word: the store is silent, and only asking shows
+// that it is behind.
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	p := newPKI(t)
+	c := config(t, p, "a")
+	restore := restorable(t, c)(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	s, cut := dial(t, client(p, c))
+	w := s.Watch("/", cluster.View{})
+	defer w.Close()
+	for range 3 { // the first is listed, the others come as they happen
+		if _, err := s.Commit(ctx, cluster.Txn{Then: []cluster.Op{cluster.Put("/a", "")}}); err != nil {
+			t.Fatal(err)
+		}
+		if change, err := w.Next(ctx); err != nil || len(change.Events) != 1 {
+			t.Fatalf("change is %+v, %v", change, err)
+		}
+	}
+	done := make(chan error)
+	go func() {
+		change, err := w.Next(ctx)
+		if err == nil && (!change.Rewound || len(change.Events) != 1 || change.Events[0].New.Exists()) {
+			t.Errorf("change is %+v, want that the store was rewound to nothing", change)
+		}
+		done <- err
+	}()
+	cut(true)
+	restore(t)
+	cut(false)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 // protect has the members want passwords: users are called by them.
