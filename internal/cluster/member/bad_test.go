@@ -88,7 +88,8 @@ func TestStrangers(t *testing.T) {
 		cause  error
 	}{
 		{"another CA's server", func(c *etcd.Config) { c.CA = other.ca }, "certificate signed by unknown authority", bowline.ErrUnavailable},
-		{"another CA's client", func(c *etcd.Config) { c.Cert, c.Key = other.cert, other.key }, "unknown certificate authority", bowline.ErrUnavailable},
+		// What the member says of it arrives only if it comes before the broken pipe.
+		{"another CA's client", func(c *etcd.Config) { c.Cert, c.Key = other.cert, other.key }, "", bowline.ErrUnavailable},
 		{"key of another certificate", func(c *etcd.Config) { c.Key = other.key }, "private key does not match", bowline.ErrInvalid},
 		{"wrong password", func(c *etcd.Config) { c.User, c.Password = "node", "guess" }, "authentication failed", bowline.ErrInvalid},
 		{"unknown user", func(c *etcd.Config) { c.User, c.Password = "nobody", "node" }, "authentication failed", bowline.ErrInvalid},
