@@ -47,6 +47,13 @@ var rooms = []room{
 	{"internal/cni", []string{"", "ipam", "internal/dhcp", "internal/jsontext", "internal/state", "internal/meter", "internal/plan", "internal/journal", "internal/link", "internal/netns", "internal/socket", "internal/undo"}, "a face knows the contract, never a driver"},
 	{"internal/cnm", []string{"", "ipam", "internal/dhcp", "internal/state", "internal/meter", "internal/journal", "internal/link", "internal/netns", "internal/socket", "internal/undo"}, "a face knows the contract, never a driver"},
 	{"internal/plugin", []string{"", "ipam", "internal/prefault", "internal/cni", "internal/cnm", "internal/socket", "internal/state", "internal/meter", "internal/plan", "internal/journal", "internal/netns", "internal/link"}, "the main of every plugin holds a driver behind the faces"},
+	{"internal/volume", []string{""}, "words and plans know no file system"},
+	{"internal/volume/frame", []string{"internal/volume"}, "frames know nothing of what is in them"},
+	{"internal/volume/tree", []string{"", "internal/volume"}, "copies know nothing of volumes and pools"},
+	{"internal/volume/fsys", []string{"internal/volume"}, "a foundation of back-ends"},
+	{"internal/volume/btrfs", []string{"", "internal/undo", "internal/volume", "internal/volume/fsys", "internal/volume/tree"}, "a back-end knows no records and no other back-end"},
+	{"internal/volume/dir", []string{"", "internal/undo", "internal/volume", "internal/volume/fsys", "internal/volume/tree"}, "a back-end knows no records and no other back-end"},
+	{"internal/volume/volumetest", []string{"", "internal/netns/netnstest", "internal/volume", "internal/volume/frame", "internal/volume/fsys"}, "what every back-end must do, said once"},
 	{"internal/drivertest", []string{"", "internal/netns", "internal/netns/netnstest", "internal/link", "internal/nft", "internal/state", "internal/undo"}, "what every driver must do, said once"},
 	{"internal/tune", []string{"", "internal/link"}, "options that several drivers have, and what they mean in a sandbox"},
 	{"internal/endpoint", []string{"", "internal/plugin", "internal/tune", "internal/link", "internal/nft", "internal/plan"}, "what drivers share about endpoints; nothing of one kind of network"},
@@ -77,7 +84,7 @@ var owners = []struct {
 	{"github.com/prometheus", []string{"runtime/metrics", "test/e2e"}, "metrics are served by the command line, whose start nobody waits for"},
 	{"k8s.io/cri-api", []string{"test/e2e"}, "the tests speak to containerd as the kubelet does"},
 	{"google.golang.org/grpc", []string{"test/e2e"}, "the tests speak to containerd as the kubelet does"},
-	{"unsafe", []string{"internal/link", "internal/nft", "internal/netns", "internal/prefault", "internal/meter"}, "system calls, and memory that processes share"},
+	{"unsafe", []string{"internal/link", "internal/nft", "internal/netns", "internal/prefault", "internal/meter", "internal/volume/btrfs"}, "system calls, and memory that processes share"},
 }
 
 // unlinked is what a CNI executable must not link, because process start is
