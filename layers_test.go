@@ -53,6 +53,8 @@ var rooms = []room{
 	{"internal/volume/fsys", []string{"internal/volume"}, "a foundation of back-ends"},
 	{"internal/volume/btrfs", []string{"", "internal/undo", "internal/volume", "internal/volume/fsys", "internal/volume/tree"}, "a back-end knows no records and no other back-end"},
 	{"internal/volume/dir", []string{"", "internal/undo", "internal/volume", "internal/volume/fsys", "internal/volume/tree"}, "a back-end knows no records and no other back-end"},
+	{"internal/volume/pool", []string{"", "internal/state", "internal/undo", "internal/volume", "internal/volume/frame", "internal/volume/fsys", "internal/volume/btrfs", "internal/volume/dir"}, "records and back-ends meet here; it knows no protocol"},
+	{"plugins/volume-migrate", []string{"", "internal/journal", "internal/socket", "internal/state", "internal/volume", "internal/volume/pool"}, "the faces of pool: a command line and Docker's"},
 	{"internal/volume/volumetest", []string{"", "internal/netns/netnstest", "internal/volume", "internal/volume/frame", "internal/volume/fsys"}, "what every back-end must do, said once"},
 	{"internal/drivertest", []string{"", "internal/netns", "internal/netns/netnstest", "internal/link", "internal/nft", "internal/state", "internal/undo"}, "what every driver must do, said once"},
 	{"internal/tune", []string{"", "internal/link"}, "options that several drivers have, and what they mean in a sandbox"},
