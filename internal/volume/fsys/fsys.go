@@ -24,7 +24,7 @@ const (
 )
 
 // Kind returns the best kind of back-end for volumes below dir, which it tries
-// out there: two files are made and removed if need be.
+// out there.
 func Kind(dir string) (string, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
@@ -33,31 +33,15 @@ func Kind(dir string) (string, error) {
 	if s.Type == unix.BTRFS_SUPER_MAGIC {
 		return Btrfs, nil
 	}
-	from, err := os.CreateTemp(dir, ".probe-*")
-	if err != nil {
-		return "", err
-	}
-	defer os.Remove(from.Name())
-	defer from.Close()
-	to, err := os.CreateTemp(dir, ".probe-*")
-	if err != nil {
-		return "", err
-	}
-	defer os.Remove(to.Name())
-	defer to.Close()
-	if unix.IoctlFileClone(int(to.Fd()), int(from.Fd())) == nil {
+	// Without names, so that a kill leaves nothing.
+	from, ferr := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	defer unix.Close(from)
+	to, terr := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	defer unix.Close(to)
+	if ferr == nil && terr == nil && unix.IoctlFileClone(to, from) == nil {
 		return Reflink, nil
 	}
 	return Dir, nil
-}
-
-// Free returns how many bytes are free below dir.
-func Free(dir string) (uint64, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(dir, &s); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
-	}
-	return s.Bavail * uint64(s.Bsize), nil
 }
 
 // Sync writes out all that the file system of dir has in memory.

@@ -99,7 +99,7 @@ func vacant(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.Name() != "lost+found" && e.Name() != mark && !strings.HasPrefix(e.Name(), ".probe-") {
+		if e.Name() != "lost+found" && e.Name() != mark {
 			return bowline.Wrong(bowline.ErrConflict, fmt.Sprintf("it holds %q and is no pool: want an empty directory", e.Name()))
 		}
 	}
@@ -135,7 +135,7 @@ func (p *Pool) lock(ctx context.Context, name string) (r record, unlock func(), 
 	}
 	r, err = p.read(ctx, name)
 	if err == nil && !r.Ready {
-		if err = p.erase(ctx, name); err == nil {
+		if err = p.clear(ctx, r); err == nil {
 			err = unknown(name)
 		}
 	}
@@ -183,6 +183,20 @@ func (p *Pool) erase(ctx context.Context, name string) error {
 		return err
 	}
 	return p.store.Delete(ctx, key(name))
+}
+
+// clear takes away what was cut short, with what it left in another volume.
+func (p *Pool) clear(ctx context.Context, r record) error {
+	if from := r.Options.Clone; from != "" {
+		of, err := p.read(ctx, from)
+		if err == nil && of.Ready {
+			err = p.use(ctx, from, func(*record) error { return p.backend.DeleteSnapshot(ctx, from, passing(r.Name)) })
+		}
+		if err != nil && !errors.Is(err, bowline.ErrUnknown) {
+			return err
+		}
+	}
+	return p.erase(ctx, r.Name)
 }
 
 // key is the name of a volume's record.

@@ -74,10 +74,7 @@ func (p *Pool) make(ctx context.Context, name string, o Options) error {
 	}
 	return p.use(ctx, from, func(*record) error {
 		if snap == "" {
-			snap = "clone-" + name
-			if len(snap) > 100 {
-				snap = snap[:100]
-			}
+			snap = passing(name)
 			if _, err := p.backend.Snapshot(ctx, from, snap); err != nil {
 				return err
 			}
@@ -86,6 +83,10 @@ func (p *Pool) make(ctx context.Context, name string, o Options) error {
 		return p.backend.Clone(ctx, from, snap, name, o.Size)
 	})
 }
+
+// passing is the name of a snapshot that is there while a volume is cloned. People
+// cannot give such a name.
+func passing(clone string) string { return "_clone-" + clone }
 
 // Remove removes a volume with its snapshots. It succeeds if there is none. The
 // error wraps [bowline.ErrConflict] while it is used, which force overlooks if
