@@ -42,6 +42,7 @@ build: ## static binaries into bin/
 	@mkdir -p bin
 	@$(BUILD) -o bin/ ./runtime/bowline ./ipam/bowline-ipam ./ipam/bowline-dhcp $(addprefix ./plugins/,$(DRIVERS))
 	@for d in $(DRIVERS); do mv bin/$$d bin/bowline-$$d; done
+	@$(BUILD) -o bin/bowline-volume ./plugins/volume-migrate
 
 bench: build ## side by side with the reference plugins; BENCH=-quick for a first look
 	@hack/setup.sh test
@@ -66,9 +67,10 @@ fuzz: ## every fuzz target for FUZZ=30s each
 setup: ## install what the tests need: packages, Go tools into .cache/bin
 	@hack/setup.sh test
 
-install: build ## bowline into PREFIX/bin, plugins into CNI_BIN (loopback too, if there is none), systemd units into PREFIX/lib/systemd/system
+install: build ## bowline and bowline-volume into PREFIX/bin, plugins into CNI_BIN (loopback too, if there is none), systemd units into PREFIX/lib/systemd/system
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(CNI_BIN) $(DESTDIR)$(PREFIX)/lib/systemd/system
 	install -m 755 bin/bowline $(DESTDIR)$(PREFIX)/bin/
+	[ ! -e bin/bowline-volume ] || install -m 755 bin/bowline-volume $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $(addprefix bin/,$(PLUGINS)) $(DESTDIR)$(CNI_BIN)/
 	ln -sf $(addprefix $(CNI_BIN)/,$(PLUGINS)) $(DESTDIR)$(PREFIX)/bin/
 	[ -e $(DESTDIR)$(CNI_BIN)/loopback ] || ln -s bowline-host $(DESTDIR)$(CNI_BIN)/loopback
@@ -76,7 +78,7 @@ install: build ## bowline into PREFIX/bin, plugins into CNI_BIN (loopback too, i
 		sed 's,/usr/local/bin,$(PREFIX)/bin,g' $$u >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}; done
 
 uninstall: ## remove what install put there
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,bowline $(PLUGINS)) $(addprefix $(DESTDIR)$(CNI_BIN)/,$(PLUGINS))
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,bowline bowline-volume $(PLUGINS)) $(addprefix $(DESTDIR)$(CNI_BIN)/,$(PLUGINS))
 	[ "$$(readlink $(DESTDIR)$(CNI_BIN)/loopback)" != bowline-host ] || rm -f $(DESTDIR)$(CNI_BIN)/loopback
 	for u in packaging/systemd/*; do rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}; done
 

@@ -52,6 +52,15 @@ var rooms = []room{
 	{"internal/cluster/etcd", []string{"", "internal/cluster"}, "a store; it knows no other"},
 	{"internal/cluster/member", []string{""}, "a server, whose clients are as everybody's"},
 	{"internal/cluster/clustertest", []string{"", "internal/cluster"}, "what every store must do, said once"},
+	{"internal/volume", []string{""}, "words and plans know no file system"},
+	{"internal/volume/frame", []string{"internal/volume"}, "frames know nothing of what is in them"},
+	{"internal/volume/tree", []string{"", "internal/volume"}, "copies know nothing of volumes and pools"},
+	{"internal/volume/fsys", []string{"internal/volume"}, "a foundation of back-ends"},
+	{"internal/volume/btrfs", []string{"", "internal/undo", "internal/volume", "internal/volume/fsys", "internal/volume/tree"}, "a back-end knows no records and no other back-end"},
+	{"internal/volume/dir", []string{"", "internal/undo", "internal/volume", "internal/volume/fsys", "internal/volume/tree"}, "a back-end knows no records and no other back-end"},
+	{"internal/volume/pool", []string{"", "internal/state", "internal/undo", "internal/volume", "internal/volume/frame", "internal/volume/fsys", "internal/volume/btrfs", "internal/volume/dir"}, "records and back-ends meet here; it knows no protocol"},
+	{"plugins/volume-migrate", []string{"", "internal/journal", "internal/socket", "internal/state", "internal/volume", "internal/volume/pool"}, "the faces of pool: a command line and Docker's"},
+	{"internal/volume/volumetest", []string{"", "internal/netns/netnstest", "internal/volume", "internal/volume/frame", "internal/volume/fsys"}, "what every back-end must do, said once"},
 	{"internal/drivertest", []string{"", "internal/netns", "internal/netns/netnstest", "internal/link", "internal/nft", "internal/state", "internal/undo"}, "what every driver must do, said once"},
 	{"internal/tune", []string{"", "internal/link"}, "options that several drivers have, and what they mean in a sandbox"},
 	{"internal/endpoint", []string{"", "internal/plugin", "internal/tune", "internal/link", "internal/nft", "internal/plan"}, "what drivers share about endpoints; nothing of one kind of network"},
@@ -85,7 +94,7 @@ var owners = []struct {
 	{"go.etcd.io/etcd/server", []string{"internal/cluster/member"}, "30 MB that only who runs a member links"},
 	{"go.etcd.io/etcd", []string{"internal/cluster/etcd", "internal/cluster/member"}, "all others know the store by internal/cluster"},
 	{"go.uber.org/zap", []string{"internal/cluster/etcd", "internal/cluster/member"}, "etcd's logger, for etcd"},
-	{"unsafe", []string{"internal/link", "internal/nft", "internal/netns", "internal/prefault", "internal/meter"}, "system calls, and memory that processes share"},
+	{"unsafe", []string{"internal/link", "internal/nft", "internal/netns", "internal/prefault", "internal/meter", "internal/volume/btrfs"}, "system calls, and memory that processes share"},
 }
 
 // unlinked is what a CNI executable, or a lean room, must not link, because process start is

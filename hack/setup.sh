@@ -106,6 +106,8 @@ test)
 	want containerd containerd
 	want podman podman
 	want crun crun
+	want mkfs.btrfs btrfs-progs
+	want mkfs.xfs xfsprogs
 	[ -e /usr/lib/cni/loopback ] || missing+=(containernetworking-plugins)
 	packages
 	# It holds staticcheck; about a minute of two cores, once.
