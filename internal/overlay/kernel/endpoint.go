@@ -70,7 +70,7 @@ func (p *Path) attach(ctx context.Context, s *space, n overlay.Network, mtu int,
 	if err != nil {
 		return false, err
 	}
-	led, err := s.lead(ctx, n, outer, e)
+	led, err := s.lead(ctx, n, mtu, outer, e)
 	if err != nil {
 		return false, err
 	}
@@ -132,21 +132,24 @@ func (p *Path) ensureVeth(ctx context.Context, s *space, mtu int, e Endpoint) (m
 		}
 		return true, s.links.CreateVeth(ctx, v)
 	}
-	if have.MTU != mtu || !have.Up {
-		return true, s.links.Set(ctx, v.Name, link.Change{MTU: mtu, Up: true})
-	}
 	return false, nil
 }
 
 // lead makes what leads to the container, and what answers it.
-func (s *space) lead(ctx context.Context, n overlay.Network, outer link.Info, e Endpoint) (made bool, err error) {
+func (s *space) lead(ctx context.Context, n overlay.Network, mtu int, outer link.Info, e Endpoint) (made bool, err error) {
+	set := outer.MTU != mtu || !outer.Up
+	if set {
+		if err := s.links.Set(ctx, outer.Name, link.Change{MTU: mtu, Up: true}); err != nil {
+			return false, err
+		}
+	}
 	// Of neighbours a namespace has no default settings. By itself the kernel
 	// answers for others after up to 0.8 s.
 	before, err := s.links.SetSysctl(ctx, "net/ipv4/neigh/"+outer.Name+"/proxy_delay", "0")
 	if err != nil {
 		return false, err
 	}
-	made = before != "0"
+	made = set || before != "0"
 	have, err := s.links.Peers(ctx, outer.Index)
 	if err != nil {
 		return false, err

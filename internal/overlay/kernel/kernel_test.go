@@ -215,6 +215,7 @@ func TestMend(t *testing.T) {
 		{"tunnel down", in("ip", "link", "set", "tunnel", "down")},
 		{"tunnel", in("ip", "link", "del", "tunnel")},
 		{"endpoint", in("ip", "link", "del", "dev", outer(es[0]))},
+		{"endpoint down", in("ip", "link", "set", outer(es[0]), "down")},
 		{"route to the container", in("ip", "route", "del", "10.1.1.5")},
 		{"answers", in("nft", "delete", "table", "netdev", "bowline")},
 		{"senders", func() { netnstest.Command(t, all[0].ns, "nft", "flush", "set", "inet", "bowline", "tunnel-peer4") }},
