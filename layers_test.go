@@ -37,6 +37,8 @@ var rooms = []room{
 	{"internal/socket", nil, "a foundation"},
 	{"internal/link", []string{"", "internal/netns", "internal/plan"}, "kernel verbs know nothing of protocols, records or plans"},
 	{"internal/nft", []string{"", "internal/netns", "internal/plan"}, "kernel verbs know nothing of protocols, records or plans"},
+	{"internal/overlay", []string{""}, "decides what a node's kernel must have without touching one"},
+	{"internal/overlay/kernel", []string{"", "internal/overlay", "internal/link", "internal/nft", "internal/netns", "internal/undo"}, "does to a kernel what the overlay decides; knows no store, face or record"},
 	{"ipam", []string{"", "internal/state", "internal/netns", "internal/jsontext"}, "addresses are decided without touching the kernel; netns tells who still lives"},
 	{"ipam/command", []string{"internal/journal"}, "a command line knows neither addresses nor leases"},
 	{"ipam/bowline-ipam", []string{"", "ipam", "ipam/command", "internal/plugin", "internal/cni", "internal/cnm", "internal/socket", "internal/state", "internal/meter", "internal/journal", "internal/netns"}, "the faces of ipam"},

@@ -133,6 +133,8 @@ func parseRoute(body []byte) (e Entry, ok bool) {
 			e.Index = int(native32(data))
 		case unix.RTA_GATEWAY:
 			e.Via, _ = netip.AddrFromSlice(data)
+		case unix.RTA_VIA:
+			e.Via = parseVia(data)
 		case unix.RTA_PREFSRC:
 			e.Src, _ = netip.AddrFromSlice(data)
 		case unix.RTA_PRIORITY:

@@ -102,12 +102,8 @@ func (s *space) say(c *conn, m *msg) string {
 		return "ip addr " + verb + " " + p.String() + dev() + more
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		return s.sayRoute(c, m)
-	case unix.RTM_NEWNEIGH:
-		to, _ := netip.AddrFromSlice(m.attr1(unix.NDA_DST))
-		return fmt.Sprintf("ip neigh replace %s lladdr %s%s nud permanent", to, net.HardwareAddr(m.attr1(unix.NDA_LLADDR)), dev())
-	case unix.RTM_DELNEIGH:
-		to, _ := netip.AddrFromSlice(m.attr1(unix.NDA_DST))
-		return "ip neigh del " + to.String() + dev()
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		return sayNeighbour(m, dev())
 	case unix.RTM_NEWQDISC, unix.RTM_DELQDISC, unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER:
 		return s.sayTraffic(c, m, dev())
 	}
@@ -183,6 +179,15 @@ func (s *space) sayKind(c *conn, m *msg) string {
 			for _, mac := range seen.Sources {
 				fmt.Fprintf(&b, " macaddr add %s", mac)
 			}
+		case m.kind() == "vxlan" && typ == vxlanID:
+			fmt.Fprintf(&b, " id %d", native32(data))
+		case m.kind() == "vxlan" && (typ == vxlanLocal || typ == vxlanLocal6):
+			local, _ := netip.AddrFromSlice(data)
+			fmt.Fprintf(&b, " local %s", local)
+		case m.kind() == "vxlan" && typ == vxlanLearning:
+			b.WriteString(" nolearning")
+		case m.kind() == "vxlan" && typ == vxlanPort:
+			fmt.Fprintf(&b, " dstport %d", binary.BigEndian.Uint16(data))
 		case m.kind() == "vlan" && typ == 1: // IFLA_VLAN_ID
 			fmt.Fprintf(&b, " id %d", binary.NativeEndian.Uint16(data))
 		case m.kind() == "veth" && typ == 1 && len(data) >= unix.SizeofIfInfomsg:
@@ -241,6 +246,13 @@ func sayVLANs(m *msg) string {
 }
 
 func (s *space) sayRoute(c *conn, m *msg) string {
+	if r, ok := parseTunnelRoute(m.b[headerLen:], 0); ok && r.Unreachable {
+		verb := "replace"
+		if m.typ() == unix.RTM_DELROUTE {
+			verb = "del"
+		}
+		return fmt.Sprintf("ip route %s unreachable %s metric %d", verb, r.Dst, r.Priority)
+	}
 	r, _ := parseRoute(m.b[headerLen:])
 	verb := "add"
 	if m.typ() == unix.RTM_DELROUTE {

@@ -74,7 +74,8 @@
 //
 // What policies have in it is in policy.go. A table of the netdev family, which is
 // hooked to single links, is in sandboxes with policies (sandbox.go), and in the
-// host if it has shims (shim.go).
+// host if it has shims (shim.go). One of the inet family is where tunnels end
+// (tunnel.go).
 package nft
 
 import (

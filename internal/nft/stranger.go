@@ -38,7 +38,7 @@ func notOurs(c *nftables.Conn, t *nftables.Table) (why string, err error) {
 		case "pair", "into", "guarded", "allowed", shimPeersName:
 			return "", nil
 		}
-		if strings.HasPrefix(s.Name, "port") || strings.HasPrefix(s.Name, "policy-") {
+		if strings.HasPrefix(s.Name, "port") || strings.HasPrefix(s.Name, "policy-") || strings.HasPrefix(s.Name, tunnelSet) {
 			return "", nil
 		}
 	}
