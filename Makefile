@@ -69,8 +69,7 @@ setup: ## install what the tests need: packages, Go tools into .cache/bin
 
 install: build ## bowline and bowline-volume into PREFIX/bin, plugins into CNI_BIN (loopback too, if there is none), systemd units into PREFIX/lib/systemd/system
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(CNI_BIN) $(DESTDIR)$(PREFIX)/lib/systemd/system
-	install -m 755 bin/bowline $(DESTDIR)$(PREFIX)/bin/
-	[ ! -e bin/bowline-volume ] || install -m 755 bin/bowline-volume $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 bin/bowline bin/bowline-volume $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $(addprefix bin/,$(PLUGINS)) $(DESTDIR)$(CNI_BIN)/
 	ln -sf $(addprefix $(CNI_BIN)/,$(PLUGINS)) $(DESTDIR)$(PREFIX)/bin/
 	[ -e $(DESTDIR)$(CNI_BIN)/loopback ] || ln -s bowline-host $(DESTDIR)$(CNI_BIN)/loopback

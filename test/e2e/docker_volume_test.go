@@ -4,23 +4,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/bowline-net/bowline/internal/netns/netnstest"
 )
 
 // TestDockerVolumes drives one dockerd through the life of volumes.
 func TestDockerVolumes(t *testing.T) {
+	t.Parallel()
 	if reference() {
 		t.Skip("Docker's own volumes have none of it")
 	}
 	h := newDockerHost(t)
 	if h.inside("sh", "-c", "command -v mkfs.btrfs").Run() != nil {
-		t.Skip("needs mkfs.btrfs")
+		netnstest.Skip(t, "needs mkfs.btrfs")
 	}
-	v := &volumes{dockerHost: h, bin: volumeBin(t)}
+	v := &volumes{dockerHost: h, bin: bin("bowline-volume")}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("plugin:\n%s\ndockerd:\n%s", h.log("volume"), h.log("dockerd"))
@@ -53,22 +53,6 @@ func TestDockerVolumes(t *testing.T) {
 type volumes struct {
 	*dockerHost
 	bin string
-}
-
-// volumeBin returns the binary under test, built if it is not among the others.
-func volumeBin(t *testing.T) string {
-	t.Helper()
-	if fileExists(bin("bowline-volume")) {
-		return bin("bowline-volume")
-	}
-	path := filepath.Join(t.TempDir(), "bowline-volume")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "./plugins/volume-migrate")
-	cmd.Dir = "../.."
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build bowline-volume: %v\n%s", err, out)
-	}
-	return path
 }
 
 func (v *volumes) serve() {

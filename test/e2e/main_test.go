@@ -14,7 +14,7 @@ var binDir string
 // binaries maps what is under test to where it is built from.
 var binaries = map[string]string{
 	"bowline": "runtime/bowline", "bowline-bridge": "plugins/bridge", "bowline-macvlan": "plugins/macvlan", "bowline-host": "plugins/host",
-	"bowline-ipam": "ipam/bowline-ipam", "bowline-dhcp": "ipam/bowline-dhcp",
+	"bowline-ipam": "ipam/bowline-ipam", "bowline-dhcp": "ipam/bowline-dhcp", "bowline-volume": "plugins/volume-migrate",
 }
 
 func TestMain(m *testing.M) {

@@ -20,6 +20,7 @@ func TestUnits(t *testing.T) {
 		"bowline-bridge": "/run/docker/plugins/bowline-bridge.sock", "bowline-host": "/run/docker/plugins/bowline-host.sock",
 		"bowline-macvlan": "/run/docker/plugins/bowline-macvlan.sock",
 		"bowline-ipam":    "/run/docker/plugins/bowline-ipam.sock", "bowline-dhcp": "/run/bowline/dhcp.sock",
+		"bowline-volume": "/run/docker/plugins/bowline-volume.sock",
 	} {
 		socket := unit(t, dir, name+".socket")
 		for _, want := range []string{"ListenStream=" + path + "\n", "SocketMode=0600\n", "Before=docker.service\n"} {
