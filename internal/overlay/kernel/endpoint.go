@@ -155,7 +155,7 @@ func (s *space) lead(ctx context.Context, n overlay.Network, mtu int, outer link
 		return false, err
 	}
 	for _, a := range e.Addrs {
-		if h, there := have[a.Addr()]; there && h.MAC.String() == e.MAC.String() {
+		if h, there := have[a.Addr()]; there && !h.Part && h.MAC.String() == e.MAC.String() {
 			continue
 		}
 		if err := s.links.EnsurePeer(ctx, outer.Index, link.Peer{Addr: a.Addr(), MAC: e.MAC}); err != nil {
