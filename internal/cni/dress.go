@@ -41,6 +41,10 @@ func dress(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment, rou
 		if err := h.Set(ctx, a.Link, link.Change{Up: true, ARPNotify: !a.Quiet && slices.ContainsFunc(a.Addrs, is4)}); err != nil {
 			return err
 		}
+		again, err := unheard(ctx, h, a.Link)
+		if err != nil {
+			return err
+		}
 		if err := addAddrs(ctx, h, l.Index, a, true); err != nil {
 			return err
 		}
@@ -54,13 +58,47 @@ func dress(ctx context.Context, sandbox *netns.Handle, a bowline.Attachment, rou
 				return err
 			}
 		}
-		return announce(ctx, h, l, a)
+		return announce(ctx, h, l, a, again)
 	})
 }
 
-// announce tells neighbours what the kernel does not, l being what the link was
-// before it came up with its addresses.
-func announce(ctx context.Context, h *link.Handle, l link.Info, a bowline.Attachment) error {
+// unheard reports whether a bridge at the other end of the link, which came up
+// just now, may not have let through what the kernel announced then: it keeps the
+// port closed from when the kernel saw that the link was down until it sees that
+// it is up. As long as it has not looked at all, the port is open.
+func unheard(ctx context.Context, h *link.Handle, name string) (bool, error) {
+	l, err := h.Get(ctx, name)
+	return l.Kind == "veth" && l.Judged, err
+}
+
+// lateCarrier bounds the wait for the kernel to see that a link is up.
+const lateCarrier = time.Second
+
+// announceAgain has the kernel announce the IPv4 addresses once more (arp_notify),
+// which it does when the MAC of a link is set. A socket for it would cost a grace
+// period at its end.
+func announceAgain(ctx context.Context, h *link.Handle, l link.Info) error {
+	inner, cancel := context.WithTimeout(ctx, lateCarrier)
+	defer cancel()
+	err := h.WaitCarrier(inner, l.Name)
+	if err != nil && inner.Err() == nil {
+		return err
+	}
+	return h.Set(ctx, l.Name, link.Change{MAC: l.MAC})
+}
+
+// announce tells neighbours what the kernel does not, or what it is to tell again
+// when the link can be heard. l is what the link was before it came up with its
+// addresses.
+func announce(ctx context.Context, h *link.Handle, l link.Info, a bowline.Attachment, again bool) error {
+	if a.Quiet {
+		return nil
+	}
+	if again && !l.Up && slices.ContainsFunc(a.Addrs, is4) {
+		if err := announceAgain(ctx, h, l); err != nil {
+			return err
+		}
+	}
 	var v4, v6 []netip.Addr
 	for _, p := range a.Addrs {
 		if is6(p) {
@@ -69,12 +107,12 @@ func announce(ctx context.Context, h *link.Handle, l link.Info, a bowline.Attach
 			v4 = append(v4, p.Addr())
 		}
 	}
-	if len(v4) > 0 && !a.Quiet {
+	if len(v4) > 0 {
 		if err := h.AnnounceIPv4(ctx, l, v4...); err != nil {
 			return err
 		}
 	}
-	if len(v6) > 0 && !a.Quiet {
+	if len(v6) > 0 {
 		return h.AnnounceIPv6(ctx, l, v6...)
 	}
 	return nil

@@ -92,6 +92,10 @@ type Info struct {
 	// Carrier says that the link can send: it is up, there is somebody at the
 	// other end, and a bridge there has taken note of that.
 	Carrier bool
+	// Judged says that the kernel has looked whether the link can send. It does so
+	// some time after it was made, and after each change; a bridge at the other
+	// end opens and closes its port by what it found.
+	Judged bool
 }
 
 // Get returns the link of that name. The error wraps [bowline.ErrUnknown] if
@@ -166,7 +170,7 @@ func parseLink(body []byte) (Info, error) {
 		kind = ""
 	}
 	// The library's address is a part of body, which the next answer overwrites.
-	return Info{a.Name, a.Index, kind, slices.Clone(a.HardwareAddr), a.MTU, a.MasterIndex, a.Alias, a.Flags&net.FlagUp != 0, a.RawFlags&unix.IFF_RUNNING != 0}, nil
+	return Info{a.Name, a.Index, kind, slices.Clone(a.HardwareAddr), a.MTU, a.MasterIndex, a.Alias, a.Flags&net.FlagUp != 0, a.RawFlags&unix.IFF_RUNNING != 0, a.OperState != netlink.OperUnknown}, nil
 }
 
 // A Change is what [Handle.Set] changes on a link; zero fields stay as they are.

@@ -4,10 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// WaitCarrier waits until the link of that name can send. The error is that of ctx
+// if it ends first.
+func (h *Handle) WaitCarrier(ctx context.Context, name string) error {
+	if l, err := h.Get(ctx, name); err != nil || l.Carrier {
+		return err
+	}
+	return h.WaitLinks(ctx, func(all []Info) bool {
+		return slices.ContainsFunc(all, func(l Info) bool { return l.Name == name && l.Carrier })
+	})
+}
 
 // WaitLinks waits until done says so of the links of the namespace, and looks
 // again whenever one of them changes. The error is that of ctx if it ends first.

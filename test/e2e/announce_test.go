@@ -16,11 +16,11 @@ func neighbour(out string) string {
 
 // TestAnnounced: a container that gets the address of one that is gone, with
 // another MAC, is found at once by those who knew the other: by a neighbour, and
-// by the host. With announce=false it is not. It runs alone: docs/reliability.md
-// says what becomes of an announcement on a busy machine.
+// by the host. With announce=false it is not.
 func TestAnnounced(t *testing.T) {
 	for _, announce := range []bool{true, false} {
 		t.Run(fmt.Sprint(announce), func(t *testing.T) {
+			t.Parallel()
 			h := newHost(t)
 			c := network("web", web4, web6).with("announce", announce)
 			a, b, next := h.sandbox("a"), h.sandbox("b"), h.sandbox("next")

@@ -127,9 +127,8 @@ func TestDHCPCrowd(t *testing.T) {
 	if got := h.leased(); len(got) != 50 {
 		t.Errorf("the server has leased %d addresses, want 50", len(got))
 	}
-	// Goroutines, not threads. Those of the runtime stay, and those of system
-	// calls that were slow at the same time, of which a busy machine has more.
-	if n := entries(t, h.daemon.Process.Pid, "task"); n >= 50 {
+	// Goroutines, not threads: those of the runtime and of its system calls.
+	if n := entries(t, h.daemon.Process.Pid, "task"); n > 30 {
 		t.Errorf("the daemon has %d threads for 50 leases", n)
 	}
 	kill(h.daemon, os.Kill)

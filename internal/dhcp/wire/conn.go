@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,7 +74,18 @@ func bigEndian(v uint16) uint16 {
 	return binary.NativeEndian.Uint16(b[:])
 }
 
-func (c *conn) close() { c.file.Close() }
+// closing is held by the one who closes a packet socket, for which the kernel
+// waits for a grace period: of fifty at once each would take a thread.
+var closing sync.Mutex
+
+// close closes the conn soon, and does not wait for that.
+func (c *conn) close() {
+	go func() {
+		closing.Lock()
+		defer closing.Unlock()
+		c.file.Close()
+	}()
+}
 
 func (c *conn) send(frame []byte) error {
 	if _, err := c.file.Write(frame); err != nil {

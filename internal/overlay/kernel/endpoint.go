@@ -79,18 +79,12 @@ func (p *Path) attach(ctx context.Context, s *space, n overlay.Network, mtu int,
 			return false, err
 		}
 		// Until then the kernel throws away what is for the container.
-		if err := s.links.WaitLinks(ctx, carries(e.outer())); err != nil {
+		if err := s.links.WaitCarrier(ctx, e.outer()); err != nil {
 			return false, err
 		}
 	}
 	u.Commit()
 	return made || led, nil
-}
-
-func carries(name string) func([]link.Info) bool {
-	return func(all []link.Info) bool {
-		return slices.ContainsFunc(all, func(l link.Info) bool { return l.Name == name && l.Carrier })
-	}
 }
 
 // check returns what is wrong with the endpoint.
