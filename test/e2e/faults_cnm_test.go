@@ -258,7 +258,7 @@ func cnmKilled(f *faults) {
 	f.bystanders(allOn("db", db4, db6))
 	l := &life{faults: f, box: f.sandbox("a")}
 	l.lead(0, 1<<30, false) // brings what is shared and stays
-	step := 13
+	step := 9
 	if longFaults() {
 		step = 1
 	}

@@ -32,12 +32,12 @@ func losses() []loss {
 	}
 }
 
-// loseEach takes something away at each change of the verb, or at every ninth
+// loseEach takes something away at each change of the verb, or at every sixth
 // from the one that turn says, which may fail for it. DEL and GC then clear what
 // there is.
 func (v *victim) loseEach(verb, where string, l loss, turn int) {
 	v.t.Helper()
-	step := 9
+	step := 6
 	if longFaults() {
 		step = 1
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"maps"
 	"net"
 	"net/netip"
@@ -86,11 +87,30 @@ func (f *faults) bystanders(c conf) (valid []string) {
 }
 
 // whole is a snapshot with what shapes traffic, and without what the kernel
-// adds to sets as packets pass and drops some time after the last one.
+// adds to sets as packets pass and drops some time after the last one, or finds
+// out of a link some time after it was made. Routes to IPv6 addresses, which come
+// late, are waited for.
 func (f *faults) whole() snapshot {
 	f.t.Helper()
-	s := f.snapshot()
+	var s snapshot
+	eventually(f.t, func() error {
+		s = f.snapshot()
+		for _, a := range s["address"] {
+			link, addr, _ := strings.Cut(a, " ")
+			addr, _, _ = strings.Cut(addr, "/")
+			if !strings.Contains(addr, ":") || addr == "::1" {
+				continue
+			}
+			if !slices.ContainsFunc(s["route"], func(r string) bool { return strings.HasPrefix(r, "local "+addr+" dev "+link+" ") }) {
+				return fmt.Errorf("no route yet to %s", a)
+			}
+		}
+		return nil
+	})
 	s["qdisc"] = lines(f.run("tc", "qdisc"))
+	for i, l := range s["link"] {
+		s["link"][i] = strings.NewReplacer("NO-CARRIER,", "", ",LOWER_UP", "").Replace(l)
+	}
 	s["nft"] = slices.DeleteFunc(s["nft"], func(l string) bool {
 		return strings.Contains(l, " timeout ") && (strings.HasSuffix(l, ",") || strings.HasSuffix(l, "}"))
 	})

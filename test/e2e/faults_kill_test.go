@@ -229,7 +229,7 @@ func (v *victim) killEach(verb, where string) {
 // cniKilledFurther kills at a container on a network that has others.
 func cniKilledFurther(f *faults) {
 	c := allOn("web", web4, web6)
-	v := &victim{faults: f, c: c, keep: f.bystanders(c), box: f.sandbox("a"), step: 2}
+	v := &victim{faults: f, c: c, keep: f.bystanders(c), box: f.sandbox("a")}
 	v.must("GC") // brings marks of the allocator
 	for _, verb := range []string{"ADD", "DEL", "CHECK", "STATUS", "GC"} {
 		v.killEach(verb, "beside others")
@@ -240,7 +240,7 @@ func cniKilledFurther(f *faults) {
 // with it; others have a network of their own.
 func cniKilledFirst(f *faults) {
 	f.bystanders(allOn("db", db4, db6))
-	v := &victim{faults: f, c: allOn("web", web4, web6), box: f.sandbox("a"), step: 3}
+	v := &victim{faults: f, c: allOn("web", web4, web6), box: f.sandbox("a"), step: 2}
 	for _, verb := range []string{"ADD", "DEL", "CHECK", "STATUS", "GC"} {
 		v.killEach(verb, "first of its network")
 	}
@@ -253,7 +253,7 @@ func ipamKilled(f *faults) {
 	c := network("web", web4, web6)
 	c["type"] = "bowline-ipam"
 	f.used["web"] = c // its marks go with the last GC
-	v := &victim{faults: f, c: c, keep: keep, box: f.sandbox("a"), plugin: "bowline-ipam", step: 2}
+	v := &victim{faults: f, c: c, keep: keep, box: f.sandbox("a"), plugin: "bowline-ipam"}
 	for _, verb := range []string{"ADD", "DEL", "GC"} { // brings marks of the allocator
 		v.must(verb)
 	}
@@ -280,7 +280,7 @@ func nicKilled(f *faults) {
 		with("policy", []any{"deny egress tcp 25"}).
 		with("runtimeConfig", map[string]any{"bandwidth": map[string]any{"egressRate": 1e9}})
 	f.used["lan"] = c // its marks go with the last GC
-	v := &victim{faults: f, c: c, box: f.sandbox("a"), plugin: "bowline-host", step: 3}
+	v := &victim{faults: f, c: c, box: f.sandbox("a"), plugin: "bowline-host", step: 2}
 	for _, verb := range []string{"ADD", "DEL", "CHECK", "STATUS", "GC"} {
 		v.killEach(verb, "that has a NIC of the host")
 	}

@@ -18,11 +18,11 @@ func (f *faults) where(c conf) string {
 // the same parent.
 func lanKilledFirst(f *faults) {
 	f.bystanders(allOnLAN("db", db4, db6).with("host-access", true))
-	v := &victim{faults: f, c: allOnLAN("web", web4, web6).with("host-access", true), box: f.sandbox("a"), step: 3, plugin: "on a LAN"}
+	v := &victim{faults: f, c: allOnLAN("web", web4, web6).with("host-access", true), box: f.sandbox("a"), step: 2, plugin: "on a LAN"}
 	for _, verb := range []string{"ADD", "DEL", "CHECK", "STATUS", "GC"} {
 		v.killEach(verb, "first of its network, with host access")
 	}
-	v.c, v.step = allOnLAN("web", web4, web6), 7
+	v.c, v.step = allOnLAN("web", web4, web6), 4
 	for _, verb := range []string{"ADD", "DEL", "GC"} {
 		v.killEach(verb, "first of its network")
 	}
@@ -31,7 +31,7 @@ func lanKilledFirst(f *faults) {
 // lanKilledFurther kills at a container on a network that has others.
 func lanKilledFurther(f *faults) {
 	c := allOnLAN("web", web4, web6).with("host-access", true)
-	v := &victim{faults: f, c: c, keep: f.bystanders(c), box: f.sandbox("a"), step: 3, plugin: "on a LAN"}
+	v := &victim{faults: f, c: c, keep: f.bystanders(c), box: f.sandbox("a"), step: 2, plugin: "on a LAN"}
 	v.must("GC") // brings marks of the allocator
 	for _, verb := range []string{"ADD", "DEL", "CHECK", "STATUS", "GC"} {
 		v.killEach(verb, "beside others, with host access")

@@ -86,7 +86,7 @@ func runtimeKilled(f *faults) {
 		f.line("before", line)
 	}
 	for i, e := range errands() {
-		start, kills, step := time.Now(), 0, 11
+		start, kills, step := time.Now(), 0, 7
 		if longFaults() {
 			step = 1
 		}

@@ -17,13 +17,19 @@ type snapshot map[string][]string
 
 // snapshot takes one when no plugin works on the host any more: DEL returns
 // once the link cannot be used, and leaves its end, for which the kernel waits
-// some 20 ms, to a process of its own.
+// some 20 ms, to a process of its own. And not before the kernel has told all of
+// what has come to be of links.
 func (h *host) snapshot() snapshot {
 	h.t.Helper()
 	eventually(h.t, func() error {
 		for _, p := range h.processes() {
 			if words := strings.Fields(p); len(words) > 1 && strings.HasPrefix(filepath.Base(words[1]), "bowline-") {
 				return fmt.Errorf("still at work: %s", p)
+			}
+		}
+		for _, l := range h.links() {
+			if strings.Contains(l, "NO-CARRIER") && strings.Contains(l, "LOWER_UP") {
+				return fmt.Errorf("the kernel has yet to tell of a carrier: %s", l)
 			}
 		}
 		return nil
@@ -49,10 +55,8 @@ func lines(texts ...string) []string {
 		for l := range strings.Lines(t) {
 			// What counts down is not a difference.
 			l, _, _ = strings.Cut(strings.TrimSpace(l), " expires")
-			// The kernel makes these some time after their link is up; the
-			// addresses themselves are looked at apart.
-			late := strings.HasPrefix(l, "local ") && strings.Contains(l, "::") && strings.Contains(l, "proto kernel")
-			if !late && !strings.Contains(l, "fe80:") && !strings.Contains(l, "ff00::/8") {
+			// The kernel makes these some time after their link is up.
+			if !strings.Contains(l, "fe80:") && !strings.Contains(l, "ff00::/8") {
 				all = append(all, l)
 			}
 		}
@@ -73,9 +77,7 @@ func (h *host) links() []string {
 	h.parse(&links, "ip", "-j", "-d", "link")
 	var all []string
 	for _, l := range links {
-		// The kernel tells of a carrier some time after it came.
-		flags := slices.DeleteFunc(l.Flags, func(f string) bool { return f == "NO-CARRIER" || f == "LOWER_UP" })
-		all = append(all, fmt.Sprintf("%s kind=%s mac=%s mtu=%d master=%s %s", l.Ifname, l.Linkinfo.Kind, l.Address, l.MTU, l.Master, strings.Join(flags, ",")))
+		all = append(all, fmt.Sprintf("%s kind=%s mac=%s mtu=%d master=%s %s", l.Ifname, l.Linkinfo.Kind, l.Address, l.MTU, l.Master, strings.Join(l.Flags, ",")))
 	}
 	slices.Sort(all)
 	return all
