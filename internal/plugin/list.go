@@ -13,6 +13,7 @@ import (
 	"github.com/bowline-net/bowline/internal/cnm"
 	"github.com/bowline-net/bowline/internal/netns"
 	"github.com/bowline-net/bowline/internal/state"
+	"github.com/bowline-net/bowline/internal/table"
 	"github.com/bowline-net/bowline/ipam"
 )
 
@@ -34,7 +35,7 @@ func (s Spec) list(ctx context.Context, c *call) error {
 		return err
 	}
 	rs, err := s.mine(ctx)
-	return errors.Join(err, printRows(c, "NETWORK\tENDPOINT\tADDRESSES\tPORTS\tLINK\tMAC\tBY", rs, func(w io.Writer, r state.Endpoint) {
+	return errors.Join(err, table.Print(c.stdout, c.json, "NETWORK\tENDPOINT\tADDRESSES\tPORTS\tLINK\tMAC\tBY", rs, func(w io.Writer, r state.Endpoint) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Network, r.ID, words(r.Addrs), words(r.Ports), r.Link, r.MAC, r.Face)
 	}))
 }

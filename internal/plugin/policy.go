@@ -12,6 +12,7 @@ import (
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/cnm"
 	"github.com/bowline-net/bowline/internal/state"
+	"github.com/bowline-net/bowline/internal/table"
 )
 
 // A Policy is whom one endpoint may talk to, as policy prints it.
@@ -43,7 +44,7 @@ func (s Spec) policy(ctx context.Context, c *call) error {
 	for _, rule := range r.Policy {
 		row.Rules = append(row.Rules, rule.String())
 	}
-	return printRows(c, "NETWORK\tCONTAINER\tINTERFACE\tRULE", []Policy{row}, func(w io.Writer, p Policy) {
+	return table.Print(c.stdout, c.json, "NETWORK\tCONTAINER\tINTERFACE\tRULE", []Policy{row}, func(w io.Writer, p Policy) {
 		for _, rule := range p.Rules {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", p.Network, p.Container, cmp.Or(p.Interface, "-"), rule)
 		}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/table"
 )
 
 // A Finding is something that is not as it was left, as diff and repair print it.
@@ -86,7 +87,7 @@ func foundAny(fs []Finding) error {
 }
 
 func printFindings(c *call, fs []Finding) error {
-	return printRows(c, "NETWORK\tCONTAINER\tREPAIRED\tWHAT", fs, func(w io.Writer, f Finding) {
+	return table.Print(c.stdout, c.json, "NETWORK\tCONTAINER\tREPAIRED\tWHAT", fs, func(w io.Writer, f Finding) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", f.Network, cmp.Or(f.Container, "-"), strconv.FormatBool(f.Repaired), f.text())
 	})
 }

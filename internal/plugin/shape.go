@@ -11,6 +11,7 @@ import (
 
 	"github.com/bowline-net/bowline"
 	"github.com/bowline-net/bowline/internal/state"
+	"github.com/bowline-net/bowline/internal/table"
 )
 
 // A Shape is the rates of one endpoint, as shape prints them.
@@ -38,7 +39,7 @@ func (s Spec) shape(ctx context.Context, c *call) error {
 		return err
 	}
 	row := Shape{s.Name, r.Network, cmp.Or(r.Name, r.Container, r.ID), r.IfName, r.ID, r.Rates}
-	return printRows(c, "NETWORK\tCONTAINER\tINTERFACE\tINGRESS\tEGRESS", []Shape{row}, func(w io.Writer, r Shape) {
+	return table.Print(c.stdout, c.json, "NETWORK\tCONTAINER\tINTERFACE\tINGRESS\tEGRESS", []Shape{row}, func(w io.Writer, r Shape) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Network, r.Container, cmp.Or(r.Interface, "-"), bowline.FormatRate(r.IngressRate), bowline.FormatRate(r.EgressRate))
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"github.com/bowline-net/bowline"
+	"github.com/bowline-net/bowline/internal/table"
 )
 
 // A Stat is what passed one endpoint, as stats prints it.
@@ -28,7 +29,7 @@ func (s Spec) stats(ctx context.Context, c *call) error {
 		return err
 	}
 	rows, err := s.count(ctx)
-	return errors.Join(err, printRows(c, "NETWORK\tCONTAINER\tINTERFACE\tENGINE\tRECEIVED\tPACKETS\tDROPS\tSENT\tPACKETS\tDROPS", rows, func(w io.Writer, r Stat) {
+	return errors.Join(err, table.Print(c.stdout, c.json, "NETWORK\tCONTAINER\tINTERFACE\tENGINE\tRECEIVED\tPACKETS\tDROPS\tSENT\tPACKETS\tDROPS", rows, func(w io.Writer, r Stat) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n", r.Network, r.Container, cmp.Or(r.Interface, "-"), r.Engine,
 			r.ReceivedBytes, r.ReceivedPackets, r.ReceivedDrops, r.SentBytes, r.SentPackets, r.SentDrops)
 	}))

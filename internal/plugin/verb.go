@@ -2,7 +2,6 @@ package plugin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 )
 
 // A verb is what a plugin does when its name is the first argument.
@@ -140,25 +138,4 @@ func (c *call) parse(fs *flag.FlagSet, names ...string) ([]string, error) {
 		given = append(given, "")
 	}
 	return given, nil
-}
-
-// printRows prints one line per row: JSON if that was asked for, else what text
-// writes below the heading, its tabs aligned as columns.
-func printRows[T any](c *call, heading string, rows []T, text func(w io.Writer, row T)) error {
-	if c.json {
-		e := json.NewEncoder(c.stdout)
-		e.SetEscapeHTML(false)
-		for _, r := range rows {
-			if err := e.Encode(r); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, heading)
-	for _, r := range rows {
-		text(w, r)
-	}
-	return w.Flush()
 }

@@ -93,3 +93,30 @@ func TestCheckName(t *testing.T) {
 		}
 	}
 }
+
+// TestOnto: what a delta goes onto, and what it says when that cannot be.
+func TestOnto(t *testing.T) {
+	t.Parallel()
+	a, b, c := Snapshot{Name: "a", ID: "1"}, Snapshot{Name: "b", ID: "2"}, Snapshot{Name: "c", ID: "3"}
+	for _, tt := range []struct {
+		name  string
+		delta Delta
+		have  []Snapshot
+		base  string
+		err   error
+	}{
+		{"all, to nothing", Delta{To: b}, nil, "", nil},
+		{"all, to others", Delta{To: b}, []Snapshot{a}, "", nil},
+		{"onto its base", Delta{&a, b}, []Snapshot{a, c}, "a", nil},
+		{"onto its base, renamed there", Delta{&a, b}, []Snapshot{{Name: "x", ID: "1"}}, "x", nil},
+		{"no base", Delta{&a, b}, []Snapshot{c}, "", bowline.ErrUnknown},
+		{"another base of that name", Delta{&a, b}, []Snapshot{{Name: "a", ID: "9"}}, "", bowline.ErrUnknown},
+		{"there already", Delta{&a, b}, []Snapshot{a, b}, "", bowline.ErrConflict},
+		{"there by another name", Delta{To: b}, []Snapshot{{Name: "x", ID: "2"}}, "", bowline.ErrConflict},
+		{"another one of that name", Delta{To: b}, []Snapshot{{Name: "b", ID: "9"}}, "", bowline.ErrConflict},
+	} {
+		if base, err := tt.delta.Onto("data", tt.have); base != tt.base || !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
+			t.Errorf("%s: %q, %v; want %q, %v", tt.name, base, err, tt.base, tt.err)
+		}
+	}
+}

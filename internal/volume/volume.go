@@ -52,6 +52,25 @@ type Delta struct {
 	To   Snapshot `json:"to"`
 }
 
+// Onto returns the name of the snapshot that the delta is based on among those
+// that the volume has, or "" if it is all of its snapshot. The error wraps
+// [bowline.ErrConflict] if what it brings is there already, by name or ID, and
+// [bowline.ErrUnknown] if its base is not.
+func (d Delta) Onto(name string, have []Snapshot) (base string, err error) {
+	for _, s := range have {
+		if d.Base != nil && s.ID == d.Base.ID {
+			base = s.Name
+		}
+		if s.ID == d.To.ID || s.Name == d.To.Name {
+			return "", fmt.Errorf("snapshot %q of volume %q exists: %w", s.Name, name, bowline.ErrConflict)
+		}
+	}
+	if d.Base != nil && base == "" {
+		return "", fmt.Errorf("snapshot %q (%.8s) of volume %q, which the stream is based on: %w", d.Base.Name, d.Base.ID, name, bowline.ErrUnknown)
+	}
+	return base, nil
+}
+
 func (d Delta) String() string {
 	if d.Base == nil {
 		return "all of " + d.To.Name

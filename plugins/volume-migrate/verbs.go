@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
+	"github.com/bowline-net/bowline/internal/table"
 	"github.com/bowline-net/bowline/internal/volume"
 	"github.com/bowline-net/bowline/internal/volume/pool"
 )
@@ -35,7 +35,7 @@ func create(ctx context.Context, c *call) error {
 func list(ctx context.Context, c *call) error {
 	return c.within(ctx, func(p *pool.Pool) error {
 		all, err := p.List(ctx)
-		perr := rows(c, "VOLUME\tOWNER\tSIZE\tUSED\tSNAPSHOTS\tMOUNTS\tUSERS", all, func(w io.Writer, i pool.Info) {
+		perr := table.Print(c.stdout, c.json, "VOLUME\tOWNER\tSIZE\tUSED\tSNAPSHOTS\tMOUNTS\tUSERS", all, func(w io.Writer, i pool.Info) {
 			limit := size(i.Size)
 			text := limit.String()
 			if limit == 0 {
@@ -84,7 +84,7 @@ func snapshots(ctx context.Context, c *call) error {
 		if err != nil {
 			return err
 		}
-		return rows(c, "SNAPSHOT\tID\tCREATED", all, func(w io.Writer, s volume.Snapshot) {
+		return table.Print(c.stdout, c.json, "SNAPSHOT\tID\tCREATED", all, func(w io.Writer, s volume.Snapshot) {
 			fmt.Fprintf(w, "%s\t%.8s\t%s\n", s.Name, s.ID, s.Created.Format(time.RFC3339))
 		})
 	})
@@ -115,24 +115,4 @@ func receive(ctx context.Context, c *call) error {
 		_, err := p.Receive(ctx, name, c.stdin)
 		return err
 	})
-}
-
-// rows prints one line per row: JSON if that was asked for, else what text
-// writes below the heading, its tabs aligned as columns.
-func rows[T any](c *call, heading string, all []T, text func(w io.Writer, row T)) error {
-	if c.json {
-		e := json.NewEncoder(c.stdout)
-		for _, r := range all {
-			if err := e.Encode(r); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, heading)
-	for _, r := range all {
-		text(w, r)
-	}
-	return w.Flush()
 }

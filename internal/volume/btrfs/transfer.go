@@ -119,17 +119,12 @@ func (b Backend) Receive(ctx context.Context, name string, d volume.Delta, r io.
 	if err != nil {
 		return err
 	}
-	base := ""
-	for _, s := range all {
-		if d.Base != nil && s.ID == d.Base.ID {
-			base = b.SnapshotDir(name, s.Name)
-		}
-		if s.ID == d.To.ID || s.Name == d.To.Name {
-			return fmt.Errorf("snapshot %q of volume %q exists: %w", s.Name, name, bowline.ErrConflict)
-		}
+	base, err := d.Onto(name, all)
+	if err != nil {
+		return err
 	}
-	if d.Base != nil && base == "" {
-		return fmt.Errorf("snapshot %q (%.8s) of volume %q, which the stream is based on: %w", d.Base.Name, d.Base.ID, name, bowline.ErrUnknown)
+	if base != "" {
+		base = b.SnapshotDir(name, base)
 	}
 	var u undo.Stack
 	defer u.Rollback(ctx)

@@ -138,21 +138,16 @@ func (b Backend) has(name string, want volume.Snapshot) error {
 
 // Receive implements [volume.Backend].
 func (b Backend) Receive(ctx context.Context, name string, d volume.Delta, r io.Reader) error {
-	base := ""
-	all, err := b.records(name)
+	all, err := b.Snapshots(ctx, name)
 	if err != nil {
 		return err
 	}
-	for _, r := range all {
-		if d.Base != nil && r.ID == d.Base.ID {
-			base = b.SnapshotDir(name, r.Name)
-		}
-		if r.ID == d.To.ID || r.Name == d.To.Name {
-			return fmt.Errorf("snapshot %q of volume %q exists: %w", r.Name, name, bowline.ErrConflict)
-		}
+	base, err := d.Onto(name, all)
+	if err != nil {
+		return err
 	}
-	if d.Base != nil && base == "" {
-		return fmt.Errorf("snapshot %q (%.8s) of volume %q, which the stream is based on: %w", d.Base.Name, d.Base.ID, name, bowline.ErrUnknown)
+	if base != "" {
+		base = b.SnapshotDir(name, base)
 	}
 	var u undo.Stack
 	defer u.Rollback(ctx)
